@@ -123,14 +123,15 @@ fn audit_and_run_beside_a_service_of_a_user_name_its_unit() {
 
 #[test]
 fn audit_beside_a_service_has_a_fix_that_keeps_the_service() {
+    // The machines of other tests have cgroups of a web.service in the same tree.
     let setup = Setup {
-        units: &[("web.service", SHARED)],
+        units: &[("shop.service", SHARED)],
         files: &[("/etc/server.py", SERVER), ("/etc/stranger.py", SERVER)],
         cgroups_of_host: true,
         ..Setup::default()
     };
     let Some(machine) = Systemd::boot("systemd-second-audit", &setup) else { return };
-    machine.systemctl("start web.service");
+    machine.systemctl("start shop.service");
     held(&machine);
     let mut stranger = machine.command(&["python3", "/etc/stranger.py", "shared"]).spawn().unwrap();
     let report = machine.wait_until("the finding", || {
@@ -138,24 +139,27 @@ fn audit_beside_a_service_has_a_fix_that_keeps_the_service() {
         (audit.code == 1).then_some(audit.stdout)
     });
     assert_harmless(&report);
-    assert!(report.contains("unit web.service"), "{report}");
+    assert!(report.contains("unit shop.service"), "{report}");
     let fix = report.split_once("sameport guard ").unwrap_or_else(|| panic!("{report}")).1;
     let fix = format!("sameport guard {}", fix.lines().next().unwrap());
     // Without a terminal it does not ask, and the stranger still has its socket.
     let refused = machine.run_words(&["sh", "-c", &fix]);
     assert_eq!(refused.code, 1, "{fix}: {refused:?}");
-    let (_, locked_out) = refused.stderr.split_once("this would lock out pid ").expect(&fix);
+    let (_, locked_out) = refused
+        .stderr
+        .split_once("this would lock out pid ")
+        .unwrap_or_else(|| panic!("{fix}: {refused:?}"));
     machine.shell(&format!("kill {}", locked_out.split(' ').next().unwrap()));
     stranger.wait().unwrap();
     // A rule that forgets the service names it, and the rule that keeps it.
     let refused = machine.run("sameport guard 8080/tcp --allow uid=7");
-    assert!(refused.stderr.contains("web.service"), "{refused:?}");
-    assert!(refused.stderr.contains("hint: --allow unit=web.service; or --force"), "{refused:?}");
+    assert!(refused.stderr.contains("shop.service"), "{refused:?}");
+    assert!(refused.stderr.contains("hint: --allow unit=shop.service; or --force"), "{refused:?}");
     machine.shell(&fix);
     // The stranger is kept out, the service is not.
     let again = machine.run("python3 /etc/stranger.py shared");
     assert!(again.stderr.contains("Operation not permitted"), "{fix}: {again:?}");
-    machine.systemctl("restart web.service");
+    machine.systemctl("restart shop.service");
     held(&machine);
     machine.shell("sameport guard 8080/tcp --off");
 }

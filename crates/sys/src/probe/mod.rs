@@ -107,7 +107,7 @@ mod tests {
             assert!(names.insert(fact.subject.name()), "{} is probed twice", fact.subject.name());
             assert!(!fact.answer.text().contains('\n'), "{fact:?}");
         }
-        assert_eq!(names.len(), 33);
+        assert_eq!(names.len(), 34);
         assert_eq!(filters(), before.1);
         // The first examination may fill caches, the later ones may not.
         for _ in 0..20 {
