@@ -2,6 +2,8 @@
 
 mod bench;
 mod bpf;
+// qemu, debootstrap and namespaces of Linux.
+#[cfg(target_os = "linux")]
 mod kernels;
 mod survey;
 mod targets;
@@ -22,6 +24,7 @@ struct CommandLine {
 enum Chore {
     Bench(bench::Args),
     Bpf(bpf::Args),
+    #[cfg(target_os = "linux")]
     Kernels(kernels::Args),
     Survey(survey::Args),
     Targets(targets::Args),
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     match CommandLine::parse().chore {
         Chore::Bench(args) => bench::run(&args),
         Chore::Bpf(args) => bpf::run(&args),
+        #[cfg(target_os = "linux")]
         Chore::Kernels(args) => kernels::run(&args),
         Chore::Survey(args) => survey::run(&args),
         Chore::Targets(args) => targets::run(&args),
