@@ -164,14 +164,19 @@ fn passed_sockets_and_udp_are_taken_over() {
     let Some(_) = find_program("python3") else {
         return skip("passed_sockets_and_udp_are_taken_over", "no python3");
     };
+    // A worker accepts from the one queue until SIGTERM: it answers the connection in hand before it ends.
     const SERVER: &str = "#!/usr/bin/env python3\n\
-        import os, signal, socket, sys\n\
+        import os, select, signal, socket, sys\n\
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n\
         tcp = socket.socket(fileno=3)\n\
+        tcp.setblocking(False)\n\
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
         udp.bind(('127.0.0.1', int(sys.argv[1])))\n\
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n\
-        while True:\n\
-        \x20   client, _ = tcp.accept()\n\
+        while signal.SIGTERM not in signal.sigpending():\n\
+        \x20   if not select.select([tcp], [], [], 0.02)[0]: continue\n\
+        \x20   try: client, _ = tcp.accept()\n\
+        \x20   except BlockingIOError: continue\n\
+        \x20   client.setblocking(True)\n\
         \x20   client.recv(1000)\n\
         \x20   client.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\n%d' % os.getpid())\n\
         \x20   client.close()\n";
