@@ -31,7 +31,7 @@
 //! | `localhost:8080` | the first possible address of the name |
 //!
 //! For port 0 the system chooses a free port, which other sockets can join afterwards.
-//! [`listen_all`] and [`bind_all`] open every address of a name or bare port.
+//! [`listen_all`] and [`bind_udp_all`] open every address of a name or bare port.
 //!
 //! # Sharing on each system
 //!
@@ -79,7 +79,9 @@ pub use error::{Error, Result};
 pub use error_kind::ErrorKind;
 #[cfg(feature = "tokio")]
 pub use into_tokio::IntoTokio;
-pub use listen::{AsHandle, bind, bind_all, bind_exclusive, listen, listen_all, listen_exclusive};
+pub use listen::{
+    AsHandle, bind_udp, bind_udp_all, bind_udp_exclusive, listen, listen_all, listen_exclusive,
+};
 pub use options::Options;
 pub use support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 

@@ -58,7 +58,7 @@ pub fn listen_all(address: impl ToAddress) -> Result<Vec<TcpListener>> {
 /// # Errors
 ///
 /// As [`Options::listen`].
-pub fn bind(address: impl ToAddress) -> Result<UdpSocket> {
+pub fn bind_udp(address: impl ToAddress) -> Result<UdpSocket> {
     Options::shared().bind_udp(address)
 }
 
@@ -67,7 +67,7 @@ pub fn bind(address: impl ToAddress) -> Result<UdpSocket> {
 /// # Errors
 ///
 /// As [`Options::listen`].
-pub fn bind_exclusive(address: impl ToAddress) -> Result<UdpSocket> {
+pub fn bind_udp_exclusive(address: impl ToAddress) -> Result<UdpSocket> {
     Options::exclusive().bind_udp(address)
 }
 
@@ -76,7 +76,7 @@ pub fn bind_exclusive(address: impl ToAddress) -> Result<UdpSocket> {
 /// # Errors
 ///
 /// As [`Options::listen`].
-pub fn bind_all(address: impl ToAddress) -> Result<Vec<UdpSocket>> {
+pub fn bind_udp_all(address: impl ToAddress) -> Result<Vec<UdpSocket>> {
     Options::shared().bind_udp_all(address)
 }
 

@@ -101,7 +101,7 @@ fn refusals_and_timeouts_name_both_sides() {
 #[test]
 fn udp_from_a_shared_address() {
     for ip in ["127.0.0.1:0", "[::1]:0"] {
-        let near = sameport::bind(ip).unwrap();
+        let near = sameport::bind_udp(ip).unwrap();
         let from = near.local_addr().unwrap();
         let peer = UdpSocket::bind(ip).unwrap();
         let other_peer = UdpSocket::bind(ip).unwrap();

@@ -23,7 +23,7 @@ fn listeners_streams_and_sockets() {
         stream.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "hello");
 
-        let socket = sameport::bind("127.0.0.1:0").unwrap().into_tokio().unwrap();
+        let socket = sameport::bind_udp("127.0.0.1:0").unwrap().into_tokio().unwrap();
         let to = socket.local_addr().unwrap();
         socket.send_to(b"self", to).await.unwrap();
         assert_eq!(socket.recv_from(&mut [0; 8]).await.unwrap(), (4, to));

@@ -159,7 +159,7 @@ fn a_bare_port_takes_both_families_whatever_the_default() {
         let to = SocketAddr::new(ip.parse().unwrap(), port);
         assert_eq!(count_accepted(&[listener.try_clone().unwrap()], to, 2), [2]);
     }
-    let socket = sameport::bind(0).unwrap();
+    let socket = sameport::bind_udp(0).unwrap();
     let port = socket.local_addr().unwrap().port();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     for (from, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
@@ -189,7 +189,7 @@ fn support_of_linux() {
     assert_eq!(support.exclusive, Exclusive::PlainBind);
     assert_eq!(support.dual_stack, DualStack::OneSocket);
     assert_eq!(sameport::listen_all(0).unwrap().len(), 1);
-    assert_eq!(sameport::bind_all(0).unwrap().len(), 1);
+    assert_eq!(sameport::bind_udp_all(0).unwrap().len(), 1);
 }
 
 #[test]
@@ -213,9 +213,9 @@ fn v6only_leaves_ipv4_to_others() {
 
 #[test]
 fn udp_on_a_wildcard_and_on_its_addresses() {
-    let wildcard = sameport::bind("0.0.0.0:0").unwrap();
+    let wildcard = sameport::bind_udp("0.0.0.0:0").unwrap();
     let port = wildcard.local_addr().unwrap().port();
-    let specific = sameport::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let specific = sameport::bind_udp((Ipv4Addr::LOCALHOST, port)).unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut buffer = [0; 16];
     for (to, owner, text) in [("127.0.0.1", &specific, b"near"), ("127.0.0.2", &wildcard, b"else")]
@@ -229,9 +229,9 @@ fn udp_on_a_wildcard_and_on_its_addresses() {
 
 #[test]
 fn datagrams_are_balanced_without_reuse_address() {
-    let first = sameport::bind("127.0.0.1:0").unwrap();
+    let first = sameport::bind_udp("127.0.0.1:0").unwrap();
     let to = first.local_addr().unwrap();
-    let members = [first, sameport::bind(to).unwrap()];
+    let members = [first, sameport::bind_udp(to).unwrap()];
     for member in &members {
         let options = socket2::SockRef::from(member);
         assert!(options.reuse_port().unwrap() && !options.reuse_address().unwrap());
@@ -249,10 +249,10 @@ fn datagrams_are_balanced_without_reuse_address() {
 #[test]
 fn port_zero_can_be_joined() {
     let listener = sameport::listen("127.0.0.1:0").unwrap();
-    let socket = sameport::bind("127.0.0.1:0").unwrap();
+    let socket = sameport::bind_udp("127.0.0.1:0").unwrap();
     for _ in 0..3 {
         sameport::listen(at(&listener)).unwrap();
-        sameport::bind(socket.local_addr().unwrap()).unwrap();
+        sameport::bind_udp(socket.local_addr().unwrap()).unwrap();
     }
 }
 
@@ -304,12 +304,12 @@ fn options_on_a_callers_socket() {
     socket.bind(&zero.into()).unwrap();
     let got = socket.local_addr().unwrap().as_socket().unwrap();
     Options::shared().apply(&socket, got).unwrap();
-    sameport::bind(got).unwrap();
+    sameport::bind_udp(got).unwrap();
 
     // A dual-stack socket of std.
     let socket = UdpSocket::bind("[::]:0").unwrap();
     Options::shared().apply(&socket, socket.local_addr().unwrap()).unwrap();
-    sameport::bind(socket.local_addr().unwrap().port()).unwrap();
+    sameport::bind_udp(socket.local_addr().unwrap().port()).unwrap();
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn unresolvable_names_are_bad_addresses() {
     assert!(all.iter().all(|listener| at(listener).ip().is_loopback()));
     for error in [
         sameport::listen("name.invalid:8080").unwrap_err(),
-        sameport::bind("name.invalid:8080").unwrap_err(),
+        sameport::bind_udp("name.invalid:8080").unwrap_err(),
         sameport::connect("127.0.0.1:0", "name.invalid:8080").unwrap_err(),
         sameport::listen_all("name.invalid:8080").unwrap_err(),
     ] {

@@ -200,10 +200,10 @@ fn child_uses_up_four_ports() {
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40003").unwrap();
     let any = (Ipv4Addr::UNSPECIFIED, 0);
 
-    let sockets: Vec<_> = (0..4).map(|_| sameport::bind(any).unwrap()).collect();
+    let sockets: Vec<_> = (0..4).map(|_| sameport::bind_udp(any).unwrap()).collect();
     let ports: HashSet<u16> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
     assert_eq!(ports, (40000..=40003).collect());
-    let error = sameport::bind(any).unwrap_err();
+    let error = sameport::bind_udp(any).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Other, "{error}");
     assert!(error.to_string().contains("no port is left"), "{error}");
 
@@ -216,7 +216,7 @@ fn child_uses_up_four_ports() {
 
     // A bind to the explicit port still joins.
     for port in &ports {
-        sameport::bind((Ipv4Addr::UNSPECIFIED, *port)).unwrap();
+        sameport::bind_udp((Ipv4Addr::UNSPECIFIED, *port)).unwrap();
     }
 
     // TCP never chooses the port of a group.
@@ -366,7 +366,7 @@ fn reuse_address_does_not_admit_another_user() {
     if !is_root("reuse_address_does_not_admit_another_user") {
         return;
     }
-    let shared = sameport::bind("127.0.0.1:0").unwrap();
+    let shared = sameport::bind_udp("127.0.0.1:0").unwrap();
     // Control: the pair of options that many programs set.
     let with_both = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     with_both.set_reuse_address(true).unwrap();
