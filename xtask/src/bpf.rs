@@ -1,5 +1,5 @@
-//! `cargo xtask bpf`: compiles the eBPF programs of `bpf/`, whose objects are committed so that
-//! `cargo build` needs no eBPF compiler.
+//! `cargo xtask bpf`: compiles the eBPF programs of `crates/sys/bpf/`, whose objects are committed so
+//! that `cargo build` needs no eBPF compiler.
 //!
 //! One compiler of one version makes the same bytes everywhere; another may not. The pinned one is
 //! Debian 12's clang-14 (1:14.0.6-12), and its strip.
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// Compile the eBPF programs of bpf/
+/// Compile the eBPF programs of crates/sys/bpf/
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Change nothing; say whether the committed objects are what their sources compile to
@@ -38,13 +38,13 @@ const FLAGS: &[&str] = &[
 ];
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ is in the root");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/sys");
     if let Err(missing) = toolchain() {
         eprintln!("error: {missing}");
         eprintln!("hint: {PACKAGES}");
         return ExitCode::from(3);
     }
-    match sources(root).iter().map(|source| compile(root, source, args.check)).collect() {
+    match sources(&package).iter().map(|source| compile(&package, source, args.check)).collect() {
         Ok(done) => {
             let done: Vec<CompiledObject> = done;
             report(&done, args.check)
@@ -78,41 +78,41 @@ fn toolchain() -> Result<(), String> {
     Ok(())
 }
 
-/// Every `bpf/*.bpf.c`, from the root.
-fn sources(root: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(root.join("bpf")).expect("bpf/ is in the root");
+/// Every `bpf/*.bpf.c`, from the folder of the package: an object contains the path of its source.
+fn sources(package: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(package.join("bpf")).expect("bpf/ is in the package");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
     let mut found: Vec<_> = names
         .filter(|name| name.to_string_lossy().ends_with(".bpf.c"))
         .map(|name| Path::new("bpf").join(name))
         .collect();
     found.sort();
-    assert!(!found.is_empty(), "no source in {}", root.join("bpf").display());
+    assert!(!found.is_empty(), "no source in {}", package.join("bpf").display());
     found
 }
 
 /// Compiles beside, and puts the result in its place unless it is only to be checked.
-fn compile(root: &Path, source: &Path, check: bool) -> Result<CompiledObject, String> {
+fn compile(package: &Path, source: &Path, check: bool) -> Result<CompiledObject, String> {
     let object = source.with_extension("o");
     let aside = std::env::temp_dir().join(format!("sameport-bpf-{}.o", std::process::id()));
     let in_words = |error: std::io::Error| format!("{}: {error}", object.display());
     let made =
-        step(Command::new(CLANG).args(FLAGS).arg("-c").arg(source).arg("-o").arg(&aside), root)
-            .and_then(|()| step(Command::new(STRIP).arg("-g").arg(&aside), root))
+        step(Command::new(CLANG).args(FLAGS).arg("-c").arg(source).arg("-o").arg(&aside), package)
+            .and_then(|()| step(Command::new(STRIP).arg("-g").arg(&aside), package))
             .and_then(|()| fs::read(&aside).map_err(in_words));
     // Where a compiler failed there may be nothing to remove.
     let _ = fs::remove_file(&aside);
     let made = made?;
-    let committed = fs::read(root.join(&object)).unwrap_or_default();
+    let committed = fs::read(package.join(&object)).unwrap_or_default();
     let done = CompiledObject { same: made == committed, size: made.len(), object: object.clone() };
     if !check && !done.same {
-        fs::write(root.join(&object), made).map_err(in_words)?;
+        fs::write(package.join(&object), made).map_err(in_words)?;
     }
     Ok(done)
 }
 
-fn step(command: &mut Command, root: &Path) -> Result<(), String> {
-    let status = command.current_dir(root).status().map_err(|error| error.to_string())?;
+fn step(command: &mut Command, package: &Path) -> Result<(), String> {
+    let status = command.current_dir(package).status().map_err(|error| error.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
 }
 

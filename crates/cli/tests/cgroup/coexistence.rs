@@ -12,7 +12,7 @@ struct ForeignProgram(PathBuf);
 impl ForeignProgram {
     /// `None` without bpftool.
     fn load(test: &str) -> Option<Self> {
-        let object = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/source.bpf.o");
+        let object = concat!(env!("CARGO_MANIFEST_DIR"), "/../sys/bpf/source.bpf.o");
         let dir = PathBuf::from(format!("/sys/fs/bpf/{test}-{}", std::process::id()));
         // bpftool mounts the BPF file system if necessary.
         if bpftool(&["prog", "loadall", object, dir.to_str().unwrap()]).is_none() {

@@ -1,7 +1,7 @@
-//! Rules as a hash table, for a decider that can only look up: the eBPF programs in `bpf/`.
+//! Rules as a hash table, for a decider that can only look up: the eBPF programs in `crates/sys/bpf/`.
 //!
 //! At most six lookups, the most specific first, find the rule that [`crate::bind::map::decide`] finds in
-//! a list. Keys and targets are bytes in the layout of `bpf/bind.bpf.c`, numbers in
+//! a list. Keys and targets are bytes in the layout of `crates/sys/bpf/bind.bpf.c`, numbers in
 //! little-endian order.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! Limits of the guard program, `bpf/guard.bpf.c`.
+//! Limits of the guard program, `crates/sys/bpf/guard.bpf.c`.
 
 /// The longest name of a cgroup in a rule, in bytes.
 pub const MAX_CGROUP_NAME: usize = 154;

@@ -1,6 +1,6 @@
 //! Guards: rules that decide which processes may bind a port.
 //!
-//! `bpf/guard.bpf.c` decides in the kernel, by the rules of [`decide`].
+//! `crates/sys/bpf/guard.bpf.c` decides in the kernel, by the rules of [`decide`].
 
 mod limits;
 pub mod reserved_ports;

@@ -14,8 +14,8 @@ use super::settings::AttachSettings;
 use crate::bpf::attach_error::AttachError;
 use crate::bpf::programs::map_mut;
 
-static BIND: &[u8] = include_bytes_aligned!("../../../../../bpf/bind.bpf.o");
-static SOURCE: &[u8] = include_bytes_aligned!("../../../../../bpf/source.bpf.o");
+static BIND: &[u8] = include_bytes_aligned!("../../../bpf/bind.bpf.o");
+static SOURCE: &[u8] = include_bytes_aligned!("../../../bpf/source.bpf.o");
 
 /// Size of the map `place` in bytes. Longer paths are truncated.
 const PATH: usize = 4096;

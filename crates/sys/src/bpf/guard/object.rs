@@ -15,7 +15,7 @@ use crate::bpf::programs::{attach, map_mut};
 use crate::cgroup::Cgroup;
 use crate::proc::sysctl;
 
-static GUARD: &[u8] = include_bytes_aligned!("../../../../../bpf/guard.bpf.o");
+static GUARD: &[u8] = include_bytes_aligned!("../../../bpf/guard.bpf.o");
 
 /// The programs at a cgroup, until this is dropped.
 pub(super) struct GuardPrograms {

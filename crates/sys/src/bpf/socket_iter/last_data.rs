@@ -12,7 +12,7 @@ use super::object::{self, ProgramTemplate};
 use super::{BUFFER, load_iterator, require_capabilities};
 use crate::bpf::syscall;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../../bpf/connections.bpf.o");
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/connections.bpf.o");
 /// The section of the program.
 const PROGRAM: &str = "iter/tcp";
 /// The kernel function whose BTF number selects the type of iterator.

@@ -34,7 +34,7 @@ pub use last_data::LastDataReader;
 use object::ProgramTemplate;
 use record::{DescriptorRecord, LONG_SEARCH, RECORD, SEARCH};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../../bpf/sockets.bpf.o");
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/sockets.bpf.o");
 /// The section of the program.
 const PROGRAM: &str = "iter/task_file";
 /// The kernel function whose BTF number selects the type of iterator.
