@@ -29,3 +29,8 @@ pub const PROTOCOL_SOURCE: &str = include_str!("protocol.rs");
 
 /// The source of [`contains_ip`], which uses `core` only too.
 pub const OVERLAP_SOURCE: &str = include_str!("overlap.rs");
+
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -100,3 +100,8 @@ pub fn support() -> Support {
 
     system::Here::support()
 }
+
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
