@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-fn main() -> std::io::Result<()> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "8080".into());
     let listener = sameport::listen(&address)?;
     println!("listening on {}, sharing is {}", listener.local_addr()?, sameport::support().sharing);

@@ -1,23 +1,26 @@
 //! Connections from the local address of a listener, for NAT hole punching and for clients that need
 //! a fixed source port.
 
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket};
 
-use crate::endpoint::{Endpoint, ToAddress};
+use crate::endpoint::{Endpoint, ResolvedAddr, ToAddress};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::open;
 use crate::options::Options;
+use crate::pairs::{self, Pair};
 use crate::socket_job::{Role, SocketJob};
 
 /// Connects from the local address `from`, which shared listeners can have too, to `to`.
 ///
 /// For names, returns the first connection between two addresses of one family, in the resolver's
-/// order. For a bare port as `from`, the system chooses the local address by the route. Waits as
-/// long as the system does: about 2 minutes on Linux.
+/// order. For a bare port or `[::]:port` as `from`, the system chooses the local address by the
+/// route, and `to` can have either family. Waits as long as the system does: about 2 minutes on
+/// Linux.
 ///
 /// ```
 /// # let far = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -32,8 +35,9 @@ use crate::socket_job::{Role, SocketJob};
 /// # Errors
 ///
 /// [`ErrorKind::InUse`] if a socket that is not shared has `from` ([`Error::call`] is `bind`), or
-/// if the pair of addresses is already connected (`connect`); [`ErrorKind::Unsupported`] where
-/// sharing is unsupported; and all other kinds.
+/// if the pair of addresses is already connected (`connect`); [`ErrorKind::BadAddress`] if no two
+/// addresses are of one family, such as `0.0.0.0:80` and `[::1]:80`; [`ErrorKind::Unsupported`]
+/// where sharing is unsupported; and all other kinds.
 pub fn connect(from: impl ToAddress, to: impl ToAddress) -> Result<TcpStream> {
     dial(&from.to_endpoint()?, &to.to_endpoint()?, true, Duration::MAX).map(Into::into)
 }
@@ -66,70 +70,76 @@ pub fn connect_udp(from: impl ToAddress, to: impl ToAddress) -> Result<UdpSocket
 
 fn dial(from: &Endpoint, to: &Endpoint, tcp: bool, timeout: Duration) -> Result<Socket> {
     let started = Instant::now();
-    let local = from.resolve()?;
     let mut last = None;
-    for remote in to.resolve()? {
-        let Some(local) = local.iter().find(|local| local.is_ipv4() == remote.is_ipv4()) else {
-            continue;
-        };
+    for pair in pairs(from, &from.resolve()?, to, &to.resolve()?)? {
         let left = timeout.saturating_sub(started.elapsed());
-        match connect_pair(*local, remote, tcp, left) {
+        match connect_pair(&pair, tcp, left) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| {
-        Error::new(ErrorKind::BadAddress, "connect", format_args!("{from} to {to}"))
-            .with_note("the two have no address of the same family")
-    }))
+    Err(last.unwrap_or_else(|| no_pair(from, to)))
 }
 
-fn connect_pair(
-    local: SocketAddr,
-    remote: SocketAddr,
-    tcp: bool,
-    timeout: Duration,
-) -> Result<Socket> {
-    // The unspecified local address is not informative.
-    let both = match local.ip().is_unspecified() && local.port() == 0 {
-        true => remote.to_string(),
-        false => format!("{local} to {remote}"),
-    };
-    if tcp && local == remote {
-        // TCP would connect the socket to itself.
-        return Err(Error::new(ErrorKind::BadAddress, "connect", both)
-            .with_note("a connection cannot have the same address at both ends"));
+/// The pairs to try one after the other, at least one.
+pub(crate) fn pairs(
+    from: &Endpoint,
+    local: &[ResolvedAddr],
+    to: &Endpoint,
+    remote: &[ResolvedAddr],
+) -> Result<Vec<Pair>> {
+    pairs::pairs(local, remote).map_err(|note| no_pair(from, to).with_note(note))
+}
+
+pub(crate) fn no_pair(from: &Endpoint, to: &Endpoint) -> Error {
+    Error::new(ErrorKind::BadAddress, "connect", format_args!("{from} to {to}"))
+}
+
+fn connect_pair(pair: &Pair, tcp: bool, timeout: Duration) -> Result<Socket> {
+    let socket = pair.bind(tcp)?;
+    let remote = pair.remote.into();
+    let connected =
+        if tcp { socket.connect_timeout(&remote, timeout) } else { socket.connect(&remote) };
+    connected.map_err(|os| pair.connect_error(os))?;
+    Ok(socket)
+}
+
+impl Pair {
+    /// A socket on the local address, not connected yet.
+    pub(crate) fn bind(&self, tcp: bool) -> Result<Socket> {
+        let local = self.local;
+        if tcp && local == self.remote {
+            // TCP would connect the socket to itself.
+            return Err(Error::new(ErrorKind::BadAddress, "connect", self)
+                .with_note("a connection cannot have the same address at both ends"));
+        }
+        // A client receives traffic of one family only, so it excludes the other one.
+        let mapped = matches!(local.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+        let v6only = local.is_ipv6() && !mapped;
+        let job = SocketJob { role: Role::Client, tcp, address: local, v6only };
+        let socket = open::create(&job)?;
+        if local.port() == 0 {
+            // The system chooses a free port, so sharing is not needed.
+            socket.bind(&local.into()).map_err(|os| open::bind_error(&job, os))?;
+        } else {
+            let options = Options::shared();
+            open::set_options(&options, &SockRef::from(&socket), &job)?;
+            open::bind(&options, &socket, &job)?;
+        }
+        Ok(socket)
     }
-    // A client receives traffic of one family only, so it excludes the other one.
-    let mapped = matches!(local.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
-    let v6only = local.is_ipv6() && !mapped;
-    let job = SocketJob { role: Role::Client, tcp, address: local, v6only };
-    let socket = open::create(&job)?;
-    if local.port() == 0 {
-        // The system chooses a free port, so sharing is not needed.
-        socket.bind(&local.into()).map_err(|os| open::bind_error(&job, os))?;
-    } else {
-        let options = Options::shared();
-        open::set_options(&options, &SockRef::from(&socket), &job)?;
-        open::bind(&options, &socket, &job)?;
-    }
-    let connected = if tcp {
-        socket.connect_timeout(&remote.into(), timeout)
-    } else {
-        socket.connect(&remote.into())
-    };
-    let wildcard = SocketAddr::from((Ipv6Addr::UNSPECIFIED, local.port()));
-    connected.map_err(|os| {
-        let error = Error::os("connect", both, os);
+
+    pub(crate) fn connect_error(&self, os: io::Error) -> Error {
+        let wildcard = SocketAddr::from((Ipv6Addr::UNSPECIFIED, self.local.port()));
+        let error = Error::os("connect", self, os);
         match error.kind() {
             // The local address exists, because `bind` succeeded, so the pair is already
             // connected. From the IPv6 wildcard address, the error can also mean that there is no
             // route.
-            ErrorKind::AddressNotHere if local.port() != 0 && local != wildcard => {
+            ErrorKind::AddressNotHere if self.local.port() != 0 && self.local != wildcard => {
                 error.with_kind(ErrorKind::InUse)
             }
             _ => error,
         }
-    })?;
-    Ok(socket)
+    }
 }

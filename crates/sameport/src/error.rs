@@ -11,7 +11,29 @@ use crate::system::{Here, System};
 ///
 /// `Display` writes one line in lower case, such as
 /// `bind 127.0.0.1:8080: in use by another user (uid 33)`. `source` is the error of the operating
-/// system. Converts into [`io::Error`] of the corresponding kind.
+/// system.
+///
+/// # Conversion into `io::Error`
+///
+/// An [`io::Error`] has either a number or a text. `?` and `into` keep the number
+/// ([`io::Error::raw_os_error`]) if the operating system gave one, so that code that compares numbers
+/// or kinds works as with std; the address and the reason are lost. Other errors keep this error as
+/// their inner error, with the corresponding kind. To keep the text, print this error before the
+/// conversion, or convert with [`io::Error::other`]:
+///
+/// ```
+/// # let held = sameport::listen_exclusive("127.0.0.1:0")?;
+/// # let address = held.local_addr()?;
+/// let error = sameport::listen(address).map_err(std::io::Error::other).unwrap_err();
+/// assert!(error.to_string().starts_with("bind 127.0.0.1:"));
+///
+/// let error: std::io::Error = sameport::listen(address).unwrap_err().into();
+/// assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+/// assert!(error.raw_os_error().is_some());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Examples
 ///
 /// ```
 /// let held = sameport::listen_exclusive("127.0.0.1:0")?;
@@ -65,6 +87,15 @@ impl Error {
     #[must_use]
     pub fn os_error(&self) -> Option<&io::Error> {
         self.os.as_ref()
+    }
+
+    /// The number of the operating system's error, such as 98 (`EADDRINUSE`) on Linux.
+    ///
+    /// `None` if the call did not reach the system, and for a timeout of
+    /// [`connect_timeout`](crate::connect_timeout).
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.os.as_ref().and_then(io::Error::raw_os_error)
     }
 
     /// A suggestion for the user, without a full stop.
@@ -161,9 +192,13 @@ impl std::error::Error for Error {
     }
 }
 
-/// The kind is the one that std uses for the same failure; the inner error is the [`Error`].
+/// Keeps the number of the operating system's error, or else this error and the corresponding kind:
+/// see [`Error`].
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
+        if let Some(number) = error.raw_os_error() {
+            return Self::from_raw_os_error(number);
+        }
         let kind = match error.kind {
             ErrorKind::InUse | ErrorKind::InUseByAnotherUser => io::ErrorKind::AddrInUse,
             ErrorKind::NotPermitted => io::ErrorKind::PermissionDenied,
@@ -237,5 +272,22 @@ mod tests {
         let inner = io.get_ref().and_then(|e| e.downcast_ref::<Error>()).unwrap();
         assert_eq!((inner.call(), inner.address()), ("bind", ":80"));
         assert!(inner.os_error().is_some());
+    }
+
+    #[test]
+    fn an_io_error_keeps_the_number() {
+        // EACCES of Unix and WSAEACCES.
+        let number = if cfg!(windows) { 10013 } else { 13 };
+        let os = || io::Error::from_raw_os_error(number);
+        let error = Error::os("bind", ":80", os());
+        assert_eq!(error.raw_os_error(), Some(number));
+        let io: io::Error = error.into();
+        assert_eq!((io.raw_os_error(), io.kind()), (Some(number), os().kind()));
+        // Without a number, the error itself is the inner error.
+        let error = Error::new(ErrorKind::BadAddress, "open", ":80").with_note("note");
+        assert_eq!(error.raw_os_error(), None);
+        let io: io::Error = error.into();
+        assert_eq!((io.raw_os_error(), io.kind()), (None, io::ErrorKind::InvalidInput));
+        assert_eq!(io.to_string(), "open :80: note");
     }
 }

@@ -30,8 +30,9 @@
 //! | `[::]:8080` | every IPv6 and IPv4 address; IPv6 only with [`Options::v6only`] |
 //! | `localhost:8080` | the first possible address of the name |
 //!
-//! For port 0 the system chooses a free port, which other sockets can join afterwards.
-//! [`listen_all`] and [`bind_udp_all`] open every address of a name or bare port.
+//! [`ToAddress`] lists the types, which include all of [`std::net::ToSocketAddrs`] and lists of
+//! addresses. For port 0 the system chooses a free port, which other sockets can join afterwards.
+//! [`listen_all`] and [`bind_udp_all`] open every address of a name, bare port or list.
 //!
 //! # Sharing on each system
 //!
@@ -69,9 +70,11 @@ mod into_tokio;
 mod listen;
 mod open;
 mod options;
+mod pairs;
 mod socket_job;
 mod support;
 mod system;
+mod targets;
 
 pub use connect::{connect, connect_timeout, connect_udp};
 pub use endpoint::{Endpoint, ToAddress};

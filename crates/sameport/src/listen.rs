@@ -83,30 +83,40 @@ pub fn bind_udp_all(address: impl ToAddress) -> Result<Vec<UdpSocket>> {
 impl Options {
     /// Opens a TCP listener: binds and listens in one step.
     ///
-    /// For a name with several addresses, opens the first possible one in the resolver's order, as
-    /// std does; [`Options::listen_all`] opens all. For a bare port, opens one socket for both
-    /// families, or for IPv4 on a machine without IPv6.
+    /// Of a list, or a name with several addresses in the resolver's order, opens the first possible
+    /// one, as std does; [`Options::listen_all`] opens all. For a bare port, opens one socket for
+    /// both families, or for IPv4 on a machine without IPv6.
     ///
     /// # Errors
     ///
     /// Every [`ErrorKind`] except `Refused` and `TimedOut`. `Unsupported` for a bare port where no
     /// socket receives both families (OpenBSD, DragonFly): use [`Options::listen_all`].
     pub fn listen(&self, address: impl ToAddress) -> Result<TcpListener> {
-        open::first(self, Role::Listener, &address.to_endpoint()?).map(Into::into)
+        open::first(self, Role::Listener, &address.to_endpoint()?.resolve()?).map(Into::into)
     }
 
     /// Opens a TCP listener on each address of an endpoint, at least one.
     ///
     /// A name means all its addresses. A bare port means one socket for both families, or one
     /// socket for each family where the system requires it or balances only so. Opens all sockets
-    /// or none, but omits IPv6 addresses on a machine without IPv6. On port 0, all sockets get the
-    /// same port.
+    /// or none, but omits IPv6 addresses of a name or bare port on a machine without IPv6. On port 0,
+    /// all sockets get the same port.
+    ///
+    /// A list means each of its elements, an address that occurs twice once. If it has both wildcard
+    /// addresses of one port, the IPv6 socket excludes IPv4.
+    ///
+    /// ```
+    /// let all = sameport::Options::exclusive().listen_all(["[::]:0", "0.0.0.0:0", "0.0.0.0:0"])?;
+    /// assert_eq!(all.len(), 2);
+    /// assert_eq!(all[0].local_addr().unwrap().port(), all[1].local_addr().unwrap().port());
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`Options::listen`].
     pub fn listen_all(&self, address: impl ToAddress) -> Result<Vec<TcpListener>> {
-        let sockets = open::all(self, Role::Listener, &address.to_endpoint()?)?;
+        let sockets = open::all(self, Role::Listener, &address.to_endpoint()?.resolve()?)?;
         Ok(sockets.into_iter().map(Into::into).collect())
     }
 
@@ -116,7 +126,7 @@ impl Options {
     ///
     /// As [`Options::listen`].
     pub fn bind_udp(&self, address: impl ToAddress) -> Result<UdpSocket> {
-        open::first(self, Role::Datagram, &address.to_endpoint()?).map(Into::into)
+        open::first(self, Role::Datagram, &address.to_endpoint()?.resolve()?).map(Into::into)
     }
 
     /// Opens a UDP socket on each address of an endpoint. Addresses as for
@@ -126,7 +136,7 @@ impl Options {
     ///
     /// As [`Options::listen`].
     pub fn bind_udp_all(&self, address: impl ToAddress) -> Result<Vec<UdpSocket>> {
-        let sockets = open::all(self, Role::Datagram, &address.to_endpoint()?)?;
+        let sockets = open::all(self, Role::Datagram, &address.to_endpoint()?.resolve()?)?;
         Ok(sockets.into_iter().map(Into::into).collect())
     }
 

@@ -5,13 +5,14 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::endpoint::{Endpoint, EndpointAddr, wildcards};
+use crate::endpoint::{ResolvedAddr, wildcards};
 use crate::error::{Error, Result, kind_of};
 use crate::error_kind::ErrorKind;
 use crate::options::Options;
 use crate::socket_job::{Role, SocketJob};
 use crate::support::{DualStack, Sharing};
 use crate::system::{Here, System};
+use crate::targets::{self, Target, WithoutIpv6};
 
 /// Ports to try on port 0 when the port of the first address is in use on the next one.
 const PORT_ATTEMPTS: usize = 16;
@@ -23,52 +24,29 @@ pub(crate) fn job(options: &Options, role: Role, address: SocketAddr) -> SocketJ
 }
 
 /// Opens the first possible address of an endpoint.
-pub(crate) fn first(options: &Options, role: Role, endpoint: &Endpoint) -> Result<Socket> {
-    let addresses = match endpoint.0 {
-        // The IPv4 wildcard address is for machines without IPv6, not for other errors.
-        EndpointAddr::Any(port) => {
-            let [both, ipv4] = wildcards(port);
-            return match open(options, &job(options, role, both)) {
-                Err(error) if options.v6only != Some(true) && may_lack_ipv6(&error) => {
-                    open(options, &job(options, role, ipv4))
-                }
-                result => result,
-            };
-        }
-        _ => endpoint.resolve()?,
-    };
+pub(crate) fn first(options: &Options, role: Role, resolved: &[ResolvedAddr]) -> Result<Socket> {
     let mut last = None;
-    for address in addresses {
-        match open(options, &job(options, role, address)) {
+    for target in targets::first_of(options, resolved) {
+        match open_target(options, role, target) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| Error::new(ErrorKind::BadAddress, "resolve", endpoint)))
+    Err(last.unwrap_or_else(|| Error::new(ErrorKind::BadAddress, "open", "no address")))
 }
 
 /// Opens all addresses of an endpoint, or none.
-pub(crate) fn all(options: &Options, role: Role, endpoint: &Endpoint) -> Result<Vec<Socket>> {
-    let mut options = options.clone();
-    let addresses = match endpoint.0 {
-        EndpointAddr::Any(_) if !needs_two_sockets(&options) => {
-            return first(&options, role, endpoint).map(|s| vec![s]);
-        }
-        EndpointAddr::Any(port) => {
-            // One socket for each family: the IPv6 socket must exclude IPv4.
-            options.v6only = Some(true);
-            wildcards(port).to_vec()
-        }
-        _ => endpoint.resolve()?,
-    };
-    if addresses[0].port() != 0 {
-        return each(&options, role, &addresses).map_err(|(error, _)| error);
+pub(crate) fn all(options: &Options, role: Role, resolved: &[ResolvedAddr]) -> Result<Vec<Socket>> {
+    let targets = targets::all_of(options, resolved, Here::support().dual_stack);
+    let chosen = targets.iter().filter(|target| target.address.port() == 0).count();
+    if chosen < 2 {
+        return each(options, role, &targets).map_err(|(error, _)| error);
     }
     // The port of the first address can be in use on the next one. The sockets of each attempt stay
     // open until the end, so that the system chooses another port each time.
     let mut attempts = Vec::new();
     loop {
-        match each(&options, role, &addresses) {
+        match each(options, role, &targets) {
             Ok(sockets) => return Ok(sockets),
             Err((error, opened)) => {
                 let in_use =
@@ -82,44 +60,41 @@ pub(crate) fn all(options: &Options, role: Role, endpoint: &Endpoint) -> Result<
     }
 }
 
-/// Whether a bare port needs one socket for each family.
-fn needs_two_sockets(options: &Options) -> bool {
-    options.v6only.is_none()
-        && match Here::support().dual_stack {
-            DualStack::OneSocket => false,
-            DualStack::OneSocketNotBalanced => options.shared,
-            DualStack::TwoSockets => true,
-        }
-}
-
-/// Opens each of the addresses. The error contains the sockets opened before the failed one.
+/// Opens each of the addresses; those with port 0 get the same port. The error contains the sockets
+/// opened before the failed one.
 fn each(
     options: &Options,
     role: Role,
-    addresses: &[SocketAddr],
+    targets: &[Target],
 ) -> std::result::Result<Vec<Socket>, (Error, Vec<Socket>)> {
-    let mut port = addresses[0].port();
+    // The port that the system chose for port 0.
+    let mut chosen = None;
     let mut sockets = Vec::new();
     let mut absent = None;
-    for address in addresses {
-        let mut address = *address;
-        address.set_port(port);
-        let options = Options {
-            // A name can resolve to both families; the option exists for IPv6 only.
-            v6only: options.v6only.filter(|_| address.is_ipv6()),
-            ..options.clone()
-        };
-        // The system chose a free port on the first address. On the others, a shared bind could
-        // join an existing group.
-        let chosen = port != addresses[0].port();
-        let vacant = if chosen { check_vacant(&options, role, address) } else { Ok(()) };
-        let opened = vacant.and_then(|()| open(&options, &job(&options, role, address)));
-        match opened.and_then(|socket| Ok((local_addr(&socket, address)?.port(), socket))) {
+    for target in targets {
+        let mut target = *target;
+        let any_port = target.address.port() == 0;
+        let mut vacant = Ok(());
+        if let Some(port) = chosen.filter(|_| any_port) {
+            // The system chose a free port on the first address. On the others, a shared bind could
+            // join an existing group.
+            target.address.set_port(port);
+            vacant = check_vacant(options, role, target);
+        }
+        let opened = vacant.and_then(|()| open_target(options, role, target));
+        match opened.and_then(|socket| Ok((local_addr(&socket, target.address)?.port(), socket))) {
             Ok((got, socket)) => {
-                port = got;
+                if any_port {
+                    chosen = Some(got);
+                }
                 sockets.push(socket);
             }
-            Err(error) if address.is_ipv6() && may_lack_ipv6(&error) && lacks_ipv6() => {
+            Err(error)
+                if target.without_ipv6 == WithoutIpv6::Omit
+                    && target.address.is_ipv6()
+                    && may_lack_ipv6(&error)
+                    && lacks_ipv6() =>
+            {
                 absent = Some(error);
             }
             Err(error) => return Err((error, sockets)),
@@ -131,10 +106,25 @@ fn each(
     }
 }
 
+/// Opens one address of an endpoint.
+fn open_target(options: &Options, role: Role, target: Target) -> Result<Socket> {
+    let with = Options { v6only: target.v6only, ..options.clone() };
+    match open(&with, &job(&with, role, target.address)) {
+        // The IPv4 wildcard address is for machines without IPv6, not for other errors.
+        Err(error) if target.without_ipv6 == WithoutIpv6::Ipv4 && may_lack_ipv6(&error) => {
+            let [_, ipv4] = wildcards(target.address.port());
+            let with = Options { v6only: None, ..with };
+            open(&with, &job(&with, role, ipv4))
+        }
+        result => result,
+    }
+}
+
 /// Fails if any socket has the address, even a shared one: binds an exclusive socket to it.
-fn check_vacant(options: &Options, role: Role, address: SocketAddr) -> Result<()> {
-    let exclusive = Options { shared: false, balanced: false, ..options.clone() };
-    let job = job(&exclusive, role, address);
+fn check_vacant(options: &Options, role: Role, target: Target) -> Result<()> {
+    let v6only = target.v6only;
+    let exclusive = Options { shared: false, balanced: false, v6only, ..options.clone() };
+    let job = job(&exclusive, role, target.address);
     let probe = create(&job)?;
     set_options(&exclusive, &SockRef::from(&probe), &job)?;
     bind(&exclusive, &probe, &job)

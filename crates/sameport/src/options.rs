@@ -13,6 +13,15 @@
 /// # drop(second);
 /// # Ok::<(), sameport::Error>(())
 /// ```
+///
+/// A getter has the prefix `get_` where its option has the plain name, as in
+/// [`std::process::Command`]:
+///
+/// ```
+/// let options = sameport::Options::shared().backlog(64).nonblocking(true).device("lo");
+/// assert!(options.is_shared() && options.is_nonblocking());
+/// assert_eq!((options.get_backlog(), options.get_device()), (64, Some("lo")));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Options {
@@ -125,5 +134,53 @@ impl Options {
     pub fn require_balanced(mut self, required: bool) -> Self {
         self.balanced = required;
         self
+    }
+
+    /// Whether the socket is shared: [`Options::shared`]. Otherwise exclusive.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// The value of [`Options::backlog`].
+    #[must_use]
+    pub fn get_backlog(&self) -> u32 {
+        self.backlog.unsigned_abs()
+    }
+
+    /// The value of [`Options::v6only`]; `None` if it is not set.
+    #[must_use]
+    pub fn get_v6only(&self) -> Option<bool> {
+        self.v6only
+    }
+
+    /// The value of [`Options::nonblocking`].
+    #[must_use]
+    pub fn is_nonblocking(&self) -> bool {
+        self.nonblocking
+    }
+
+    /// The value of [`Options::device`]; `None` if it is not set.
+    #[must_use]
+    pub fn get_device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
+    /// The value of [`Options::transparent`].
+    #[must_use]
+    pub fn is_transparent(&self) -> bool {
+        self.transparent
+    }
+
+    /// The value of [`Options::freebind`].
+    #[must_use]
+    pub fn is_freebind(&self) -> bool {
+        self.freebind
+    }
+
+    /// The value of [`Options::require_balanced`].
+    #[must_use]
+    pub fn requires_balanced(&self) -> bool {
+        self.balanced
     }
 }

@@ -42,6 +42,11 @@ fn from_the_port_of_a_dual_stack_listener() {
         let stream = sameport::connect(port, far.local_addr().unwrap()).unwrap();
         assert_eq!(stream.local_addr().unwrap().port(), port);
         assert_eq!(far.accept().unwrap().1, stream.local_addr().unwrap());
+        // As Go does, `[::]` can be the local address for both families.
+        let far = TcpListener::bind(ip).unwrap();
+        let stream = sameport::connect(format!("[::]:{port}"), far.local_addr().unwrap()).unwrap();
+        assert_eq!(stream.local_addr().unwrap().port(), port);
+        assert_eq!(far.accept().unwrap().1, stream.local_addr().unwrap());
     }
 }
 
