@@ -109,10 +109,21 @@ fn foreign_files(source: &Source) -> Vec<String> {
     foreign.map(|it| format!("{}: {it}: depend on its package instead", source.path)).collect()
 }
 
-fn metadata() -> Value {
+/// The packages of the workspace.
+pub(super) fn metadata() -> Value {
+    cargo_metadata(&["--no-deps", "--offline"])
+}
+
+/// The packages of the workspace and of others, for every system. Cargo downloads what is missing.
+pub(super) fn metadata_of_everything() -> Value {
+    cargo_metadata(&["--locked"])
+}
+
+fn cargo_metadata(options: &[&str]) -> Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .args(["metadata", "--format-version", "1"])
+        .args(options)
         .current_dir(root())
         .output()
         .expect("cargo runs");

@@ -8,6 +8,7 @@ mod forbidden;
 mod imports;
 mod names;
 mod offenders;
+mod publishing;
 mod shape;
 mod size;
 

@@ -5,6 +5,7 @@ mod bpf;
 // qemu, debootstrap and namespaces of Linux.
 #[cfg(target_os = "linux")]
 mod kernels;
+mod package;
 mod survey;
 mod targets;
 
@@ -26,6 +27,7 @@ enum Chore {
     Bpf(bpf::Args),
     #[cfg(target_os = "linux")]
     Kernels(kernels::Args),
+    Package(package::Args),
     Survey(survey::Args),
     Targets(targets::Args),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Chore::Bpf(args) => bpf::run(&args),
         #[cfg(target_os = "linux")]
         Chore::Kernels(args) => kernels::run(&args),
+        Chore::Package(args) => package::run(&args),
         Chore::Survey(args) => survey::run(&args),
         Chore::Targets(args) => targets::run(&args),
     }

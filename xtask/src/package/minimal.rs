@@ -1,0 +1,95 @@
+//! The tests of the library with the oldest versions of its dependencies that its manifest permits.
+//!
+//! A workspace of its own has the library and what its tests need, because one lock file has one
+//! version of a dependency, and the command line needs newer ones.
+
+use std::fs;
+use std::path::Path;
+
+use super::{Outcome, cargo, output, root, target_folder};
+
+/// The members: the libraries, and what their tests need.
+const MEMBERS: &[&str] = &["crates/addr", "crates/sameport", "tests/skips"];
+
+pub(super) fn test() -> Outcome {
+    let folder = target_folder().join("minimal");
+    workspace(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let run = |arguments: &[&str], bootstrap: bool| {
+        let mut command = cargo();
+        command.args(arguments).current_dir(&folder).env("CARGO_TARGET_DIR", target_folder());
+        if bootstrap {
+            // Permits -Z on a stable cargo.
+            command.env("RUSTC_BOOTSTRAP", "1");
+        }
+        output(&mut command)
+    };
+    run(&["-Zdirect-minimal-versions", "generate-lockfile"], true)?;
+    run(&["check", "--locked", "--workspace", "--lib", "--all-features"], false)?;
+    let tests = ["test", "--locked", "--package", "sameport", "--all-features", "--tests"];
+    let printed = run(&tests, false)?;
+    let results = printed.stdout.lines().filter(|line| line.starts_with("test result: "));
+    let lock = fs::read_to_string(folder.join("Cargo.lock")).unwrap_or_default();
+    Ok(format!("{}\n{} test executables passed", versions(&lock), results.count()))
+}
+
+/// Copies the members, and writes the manifest of their workspace.
+fn workspace(folder: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    for member in MEMBERS {
+        copy(&root().join(member), &folder.join(member))?;
+    }
+    fs::copy(root().join("tests/skips.txt"), folder.join("tests/skips.txt"))?;
+    let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
+    fs::write(folder.join("Cargo.toml"), with_members(&manifest, MEMBERS))
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        // A link is followed: the licences are links.
+        if from.is_dir() { copy(&from, &to)? } else { fs::copy(&from, &to).map(drop)? }
+    }
+    Ok(())
+}
+
+/// The manifest of a workspace with other members.
+fn with_members(manifest: &str, members: &[&str]) -> String {
+    let (before, rest) = manifest.split_once("members = [").unwrap_or((manifest, "]"));
+    let (_, after) = rest.split_once(']').unwrap_or(("", rest));
+    let members: Vec<String> = members.iter().map(|member| format!("{member:?}")).collect();
+    format!("{before}members = [{}]{after}", members.join(", "))
+}
+
+/// The tested versions of what the library depends on, for the record.
+fn versions(lock: &str) -> String {
+    let version = |name: &str| {
+        let at = format!("name = \"{name}\"\nversion = \"");
+        let found = lock.split(&at).skip(1).filter_map(|rest| rest.split('"').next());
+        format!("{name} {}", found.collect::<Vec<_>>().join(" and "))
+    };
+    ["socket2", "libc", "windows-sys", "tokio", "serde"].map(version).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_members_are_replaced() {
+        let manifest = "[workspace]\nmembers = [\n    \"a\",\n    \"b\",\n]\n[profile]\nx = [1]\n";
+        let expected = "[workspace]\nmembers = [\"a\", \"c/d\"]\n[profile]\nx = [1]\n";
+        assert_eq!(with_members(manifest, &["a", "c/d"]), expected);
+    }
+
+    #[test]
+    fn versions_of_a_lock_file() {
+        let lock = "name = \"libc\"\nversion = \"0.2.1\"\n\nname = \"socket2\"\nversion = \"0.5.1\"\n\
+                    name = \"socket2\"\nversion = \"0.6.3\"\n";
+        assert!(versions(lock).starts_with("socket2 0.5.1 and 0.6.3, libc 0.2.1, "));
+    }
+}
