@@ -39,7 +39,7 @@ use crate::socket_job::{Role, SocketJob};
 /// addresses are of one family, such as `0.0.0.0:80` and `[::1]:80`; [`ErrorKind::Unsupported`]
 /// where sharing is unsupported; and all other kinds.
 pub fn connect(from: impl ToAddress, to: impl ToAddress) -> Result<TcpStream> {
-    dial(&from.to_endpoint()?, &to.to_endpoint()?, true, Duration::MAX).map(Into::into)
+    dial(&from.to_endpoint()?, &to.to_endpoint()?, Duration::MAX).map(Into::into)
 }
 
 /// As [`connect`], for at most `timeout` over all addresses; zero fails at once.
@@ -52,7 +52,7 @@ pub fn connect_timeout(
     to: impl ToAddress,
     timeout: Duration,
 ) -> Result<TcpStream> {
-    dial(&from.to_endpoint()?, &to.to_endpoint()?, true, timeout).map(Into::into)
+    dial(&from.to_endpoint()?, &to.to_endpoint()?, timeout).map(Into::into)
 }
 
 /// Opens a UDP socket on the local address `from`, which shared UDP sockets can have too, and
@@ -65,15 +65,23 @@ pub fn connect_timeout(
 ///
 /// As [`connect`], except for errors of the peer, which is not contacted.
 pub fn connect_udp(from: impl ToAddress, to: impl ToAddress) -> Result<UdpSocket> {
-    dial(&from.to_endpoint()?, &to.to_endpoint()?, false, Duration::MAX).map(Into::into)
+    first(&from.to_endpoint()?, &to.to_endpoint()?, connect_datagram).map(Into::into)
 }
 
-fn dial(from: &Endpoint, to: &Endpoint, tcp: bool, timeout: Duration) -> Result<Socket> {
+fn dial(from: &Endpoint, to: &Endpoint, timeout: Duration) -> Result<Socket> {
     let started = Instant::now();
+    first(from, to, |pair| connect_stream(pair, timeout.saturating_sub(started.elapsed())))
+}
+
+/// The first connection that `connect` makes.
+fn first(
+    from: &Endpoint,
+    to: &Endpoint,
+    connect: impl Fn(&Pair) -> Result<Socket>,
+) -> Result<Socket> {
     let mut last = None;
     for pair in pairs(from, &from.resolve()?, to, &to.resolve()?)? {
-        let left = timeout.saturating_sub(started.elapsed());
-        match connect_pair(&pair, tcp, left) {
+        match connect(&pair) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = Some(error),
         }
@@ -95,13 +103,25 @@ pub(crate) fn no_pair(from: &Endpoint, to: &Endpoint) -> Error {
     Error::new(ErrorKind::BadAddress, "connect", format_args!("{from} to {to}"))
 }
 
-fn connect_pair(pair: &Pair, tcp: bool, timeout: Duration) -> Result<Socket> {
-    let socket = pair.bind(tcp)?;
-    let remote = pair.remote.into();
-    let connected =
-        if tcp { socket.connect_timeout(&remote, timeout) } else { socket.connect(&remote) };
-    connected.map_err(|os| pair.connect_error(os))?;
-    Ok(socket)
+/// The error of an attempt that took too long: while it tried a pair, or resolved a name.
+#[cfg(feature = "tokio-time")]
+pub(crate) fn timed_out(from: &Endpoint, to: &Endpoint, attempt: Option<Pair>) -> Error {
+    match attempt {
+        Some(pair) => Error::new(ErrorKind::TimedOut, "connect", pair),
+        None => Error::new(ErrorKind::TimedOut, "resolve", format_args!("{from} to {to}")),
+    }
+}
+
+fn connect_stream(pair: &Pair, timeout: Duration) -> Result<Socket> {
+    let socket = pair.bind(true)?;
+    let connected = socket.connect_timeout(&pair.remote.into(), timeout);
+    connected.map_err(|os| pair.connect_error(os)).map(|()| socket)
+}
+
+pub(crate) fn connect_datagram(pair: &Pair) -> Result<Socket> {
+    let socket = pair.bind(false)?;
+    let connected = socket.connect(&pair.remote.into());
+    connected.map_err(|os| pair.connect_error(os)).map(|()| socket)
 }
 
 impl Pair {

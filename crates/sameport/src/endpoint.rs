@@ -256,6 +256,22 @@ impl Endpoint {
         };
         self.0.iter().map(resolve).collect()
     }
+
+    /// As [`Endpoint::resolve`], on a thread of the current tokio runtime.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn resolve_in_tokio(&self) -> Result<Vec<ResolvedAddr>> {
+        let mut all = Vec::new();
+        for address in &self.0 {
+            all.push(match address {
+                EndpointAddr::Any(port) => ResolvedAddr::Any(*port),
+                EndpointAddr::Socket(address) => ResolvedAddr::Socket(*address),
+                EndpointAddr::Name(name, port) => {
+                    named(address, tokio::net::lookup_host((name.as_str(), *port)).await)?
+                }
+            });
+        }
+        Ok(all)
+    }
 }
 
 /// The addresses of a name.

@@ -55,3 +55,12 @@ impl IntoTokio for UdpSocket {
         Self::Tokio::from_std(self)
     }
 }
+
+/// For [`listen_all`](crate::listen_all) and [`bind_udp_all`](crate::bind_udp_all).
+impl<T: IntoTokio> IntoTokio for Vec<T> {
+    type Tokio = Vec<T::Tokio>;
+
+    fn into_tokio(self) -> io::Result<Self::Tokio> {
+        self.into_iter().map(T::into_tokio).collect()
+    }
+}

@@ -15,7 +15,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! All functions are synchronous and return types of std. The feature `tokio` adds conversions.
+//! The functions are synchronous and return types of std. The feature `tokio` adds the module `tokio`
+//! with functions for asynchronous programs, and conversions of sockets; the feature `tokio-time`
+//! adds its `connect_timeout`.
 //! [`Options`] has further socket options, also for sockets of other crates.
 //!
 //! The minimum Rust version is 1.75.
@@ -75,6 +77,8 @@ mod socket_job;
 mod support;
 mod system;
 mod targets;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use connect::{connect, connect_timeout, connect_udp};
 pub use endpoint::{Endpoint, ToAddress};
