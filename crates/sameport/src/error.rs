@@ -174,6 +174,7 @@ impl fmt::Display for Error {
                 write!(f, "in use by another user (uid {uid})")
             }
             (ErrorKind::InUseByAnotherUser, ..) => f.write_str("in use by another user"),
+            (ErrorKind::SharedByOthers, ..) => f.write_str("shared with other sockets"),
             (ErrorKind::NotPermitted, ..) => f.write_str("not permitted"),
             (ErrorKind::AddressNotHere, ..) => f.write_str("this machine has no such address"),
             (ErrorKind::Unsupported, ..) => f.write_str("not supported by this system"),
@@ -200,7 +201,9 @@ impl From<Error> for io::Error {
             return Self::from_raw_os_error(number);
         }
         let kind = match error.kind {
-            ErrorKind::InUse | ErrorKind::InUseByAnotherUser => io::ErrorKind::AddrInUse,
+            ErrorKind::InUse | ErrorKind::InUseByAnotherUser | ErrorKind::SharedByOthers => {
+                io::ErrorKind::AddrInUse
+            }
             ErrorKind::NotPermitted => io::ErrorKind::PermissionDenied,
             ErrorKind::AddressNotHere => io::ErrorKind::AddrNotAvailable,
             ErrorKind::Unsupported => io::ErrorKind::Unsupported,

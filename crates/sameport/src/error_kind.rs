@@ -14,6 +14,10 @@ pub enum ErrorKind {
     ///
     /// [`Error::owner_uid`]: crate::Error::owner_uid
     InUseByAnotherUser,
+    /// Other sockets share the address, so the group cannot be steered by a program: it would select
+    /// for them too. Only from [`Steering::Program`](crate::Steering::Program) and
+    /// [`Member::withdraw`](crate::Member::withdraw).
+    SharedByOthers,
     /// The caller lacks a privilege, for a low port or an option such as
     /// [`transparent`](crate::Options::transparent).
     NotPermitted,

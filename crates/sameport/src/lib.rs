@@ -36,6 +36,11 @@
 //! addresses. For port 0 the system chooses a free port, which other sockets can join afterwards.
 //! [`listen_all`] and [`bind_udp_all`] open every address of a name, bare port or list.
 //!
+//! # Sets
+//!
+//! [`listen_n`], [`per_core`], [`bind_udp_n`] and [`bind_udp_per_core`] open [`Members`] of one address,
+//! one for each thread. A member leaves without losing a connection: [`Member::drain`].
+//!
 //! # Sharing on each system
 //!
 //! The tests run on Linux only. The other rows come from the systems' sources and manuals, and their
@@ -67,13 +72,19 @@ mod connect;
 mod endpoint;
 mod error;
 mod error_kind;
+mod group;
 #[cfg(feature = "tokio")]
 mod into_tokio;
 mod listen;
+mod member_drain;
+mod members;
 mod open;
 mod options;
 mod pairs;
+mod sets;
 mod socket_job;
+mod steering;
+mod steering_program;
 mod support;
 mod system;
 mod targets;
@@ -89,7 +100,11 @@ pub use into_tokio::IntoTokio;
 pub use listen::{
     AsHandle, bind_udp, bind_udp_all, bind_udp_exclusive, listen, listen_all, listen_exclusive,
 };
+pub use member_drain::MemberDrain;
+pub use members::{Member, Members};
 pub use options::Options;
+pub use sets::{bind_udp_n, bind_udp_per_core, listen_n, per_core};
+pub use steering::Steering;
 pub use support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 
 /// The facts about the running system.

@@ -1,5 +1,6 @@
 //! Opens sockets: checks the options, creates the socket, sets the options, binds, listens.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -25,9 +26,27 @@ pub(crate) fn job(options: &Options, role: Role, address: SocketAddr) -> SocketJ
 
 /// Opens the first possible address of an endpoint.
 pub(crate) fn first(options: &Options, role: Role, resolved: &[ResolvedAddr]) -> Result<Socket> {
+    first_by(options, role, resolved, open)
+}
+
+/// Binds the first possible address of an endpoint; [`start`] is the rest.
+pub(crate) fn bind_first(
+    options: &Options,
+    role: Role,
+    resolved: &[ResolvedAddr],
+) -> Result<Socket> {
+    first_by(options, role, resolved, bound)
+}
+
+fn first_by(
+    options: &Options,
+    role: Role,
+    resolved: &[ResolvedAddr],
+    open: impl Fn(&Options, &SocketJob) -> Result<Socket>,
+) -> Result<Socket> {
     let mut last = None;
     for target in targets::first_of(options, resolved) {
-        match open_target(options, role, target) {
+        match open_target(options, role, target, &open) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = Some(error),
         }
@@ -81,7 +100,7 @@ fn each(
             target.address.set_port(port);
             vacant = check_vacant(options, role, target);
         }
-        let opened = vacant.and_then(|()| open_target(options, role, target));
+        let opened = vacant.and_then(|()| open_target(options, role, target, open));
         match opened.and_then(|socket| Ok((local_addr(&socket, target.address)?.port(), socket))) {
             Ok((got, socket)) => {
                 if any_port {
@@ -107,7 +126,12 @@ fn each(
 }
 
 /// Opens one address of an endpoint.
-fn open_target(options: &Options, role: Role, target: Target) -> Result<Socket> {
+fn open_target(
+    options: &Options,
+    role: Role,
+    target: Target,
+    open: impl Fn(&Options, &SocketJob) -> Result<Socket>,
+) -> Result<Socket> {
     let with = Options { v6only: target.v6only, ..options.clone() };
     match open(&with, &job(&with, role, target.address)) {
         // The IPv4 wildcard address is for machines without IPv6, not for other errors.
@@ -130,8 +154,8 @@ fn check_vacant(options: &Options, role: Role, target: Target) -> Result<()> {
     bind(&exclusive, &probe, &job)
 }
 
-fn local_addr(socket: &Socket, address: SocketAddr) -> Result<SocketAddr> {
-    let failed = |os| Error::os("getsockname", address, os);
+pub(crate) fn local_addr(socket: &Socket, address: impl Display) -> Result<SocketAddr> {
+    let failed = |os| Error::os("getsockname", &address, os);
     socket
         .local_addr()
         .map_err(failed)?
@@ -160,11 +184,23 @@ fn lacks_ipv6() -> bool {
 /// Opens one socket. The options are set before `bind`, and a listener listens at once, so that no
 /// other socket can be bound in between.
 fn open(options: &Options, job: &SocketJob) -> Result<Socket> {
-    let address = job.address;
+    let socket = bound(options, job)?;
+    start(options, &socket, job)?;
+    Ok(socket)
+}
+
+/// Creates and binds one socket, which does not listen yet.
+pub(crate) fn bound(options: &Options, job: &SocketJob) -> Result<Socket> {
     check(options, job)?;
     let socket = create(job)?;
     set_options(options, &SockRef::from(&socket), job)?;
     bind(options, &socket, job)?;
+    Ok(socket)
+}
+
+/// Listens, if the socket is a listener, and sets the blocking mode.
+pub(crate) fn start(options: &Options, socket: &Socket, job: &SocketJob) -> Result<()> {
+    let address = job.address;
     if job.role == Role::Listener {
         socket.listen(options.backlog).map_err(|os| {
             let refusal = Here::explain(kind_of(&os), job);
@@ -174,7 +210,7 @@ fn open(options: &Options, job: &SocketJob) -> Result<Socket> {
     if options.nonblocking {
         socket.set_nonblocking(true).map_err(|os| Error::os("set nonblocking", address, os))?;
     }
-    Ok(socket)
+    Ok(())
 }
 
 pub(crate) fn create(job: &SocketJob) -> Result<Socket> {

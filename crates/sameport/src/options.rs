@@ -1,5 +1,7 @@
 //! The builder for shared and exclusive sockets.
 
+use crate::steering::Steering;
+
 /// Options of a TCP listener or UDP socket: shared or exclusive, and further socket options.
 ///
 /// An option that the system lacks is an error of kind
@@ -33,6 +35,7 @@ pub struct Options {
     pub(crate) device: Option<String>,
     pub(crate) transparent: bool,
     pub(crate) freebind: bool,
+    pub(crate) steering: Option<Steering>,
 }
 
 impl Options {
@@ -74,6 +77,7 @@ impl Options {
             device: None,
             transparent: false,
             freebind: false,
+            steering: None,
         }
     }
 
@@ -125,6 +129,24 @@ impl Options {
     /// (both need root). Unsupported on other systems.
     pub fn freebind(mut self, freebind: bool) -> Self {
         self.freebind = freebind;
+        self
+    }
+
+    /// How the members of a set are selected: [`Options::listen_n`](crate::Options::listen_n). By
+    /// default by hash; for [`Options::per_core`](crate::Options::per_core) by processor, where
+    /// possible. Without effect on single sockets.
+    ///
+    /// ```
+    /// use sameport::{Options, Steering};
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let members = Options::shared().steering(Steering::Program).per_core("127.0.0.1:0")?;
+    /// assert_eq!((members.steering(), members.cpu(0).is_some()), (Steering::Program, true));
+    /// # }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
+    pub fn steering(mut self, steering: Steering) -> Self {
+        self.steering = Some(steering);
         self
     }
 

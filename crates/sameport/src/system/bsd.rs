@@ -116,6 +116,10 @@ impl System for Bsd {
         libc::EPROTONOSUPPORT,
     ];
 
+    /// `INPCBLBGROUP_SIZMAX` of FreeBSD's `sys/netinet/in_pcb.c`: further sockets are bound, but receive
+    /// nothing.
+    const MAX_MEMBERS: Option<usize> = if cfg!(target_os = "freebsd") { Some(256) } else { None };
+
     fn support() -> Support {
         Support {
             sharing: FACTS.balance.map_or(FACTS.sharing, probe),

@@ -10,16 +10,20 @@
 //! - For port 0, TCP never chooses the port of a group. UDP can do so if the socket has the option.
 //!   A UDP socket on port 0 therefore gets the option after `bind`; others can join it then.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead as _, BufReader};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use sameport_addr::{Address, Protocol};
 use socket2::SockRef;
 
-use super::System;
-use super::proc_net::{PortOwner, find_owner};
+use super::proc_net::{PortOwner, find_owner, sockets_of};
+use super::{System, raw};
 use crate::error_kind::ErrorKind;
 use crate::socket_job::{BindRefusal, Role, SocketJob};
+use crate::steering_program::{BY_HASH, Instruction};
 use crate::support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 
 /// Bytes of the longest device name: `IFNAMSIZ` without the terminator. The kernel truncates a
@@ -29,12 +33,19 @@ const DEVICE_NAME: usize = 15;
 /// Times that the tables of `/proc/net` are read until the owner is found.
 const READS: usize = 5;
 
+/// libc lacks it for some architectures that share the generic numbers.
+const SO_DETACH_REUSEPORT_BPF: i32 = 68;
+
 pub(crate) struct Linux;
 
 pub(crate) use self::Linux as Here;
 
 impl System for Linux {
     const UNSUPPORTED: &'static [i32] = &[libc::EAFNOSUPPORT, libc::ENOPROTOOPT, libc::EOPNOTSUPP];
+
+    /// `reuseport_grow` of `net/core/sock_reuseport.c` doubles the array of a group from 128, up to a
+    /// size that 16 bits can express.
+    const MAX_MEMBERS: Option<usize> = Some(32_768);
 
     fn support() -> Support {
         Support {
@@ -77,6 +88,63 @@ impl System for Linux {
         if ipv6 { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) }
     }
 
+    fn processors() -> Vec<usize> {
+        let mask = raw::affinity().unwrap_or_default();
+        (0..mask.len() * 8).filter(|cpu| mask[cpu / 8] & (1 << (cpu % 8)) != 0).collect()
+    }
+
+    /// Since Linux 6.2, `reuseport_select_sock_by_hash` of `net/core/sock_reuseport.c`.
+    fn selects_by_incoming_cpu() -> bool {
+        fs::read_to_string("/proc/sys/kernel/osrelease")
+            .is_ok_and(|release| is_at_least(&release, (6, 2)))
+    }
+
+    /// `SO_INCOMING_CPU`, socket(7): Linux 4.4, unprivileged.
+    fn set_incoming_cpu(socket: &SockRef<'_>, processor: Option<usize>) -> io::Result<()> {
+        let number = processor.map_or(Ok(-1), i32::try_from);
+        let number = number.map_err(|_| io::ErrorKind::InvalidInput)?;
+        raw::set(socket, libc::SOL_SOCKET, libc::SO_INCOMING_CPU, number)
+    }
+
+    /// `SO_ATTACH_REUSEPORT_CBPF`, socket(7): Linux 4.6 (UDP 4.5), unprivileged.
+    fn attach_program(member: &SockRef<'_>, program: &[Instruction]) -> io::Result<()> {
+        let code: Vec<libc::sock_filter> = program.iter().map(filter).collect();
+        raw::attach_program(member, &code)
+    }
+
+    /// `SO_DETACH_REUSEPORT_BPF`: Linux 5.3. Before, a program that selects by the hash takes the place
+    /// of the other one.
+    fn detach_program(member: &SockRef<'_>) -> io::Result<()> {
+        match raw::set(member, libc::SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+                Self::attach_program(member, &BY_HASH)
+            }
+            result => result,
+        }
+    }
+
+    fn inode(socket: &SockRef<'_>) -> Option<u64> {
+        // The path of a descriptor leads to the socket itself.
+        let path = format!("/proc/thread-self/fd/{}", socket.as_raw_fd());
+        fs::metadata(path).ok().map(|socket| socket.ino())
+    }
+
+    fn others(job: &SocketJob, without: &BTreeSet<u64>) -> Option<usize> {
+        let name = if job.tcp { Protocol::Tcp } else { Protocol::Udp }.name();
+        let family = if job.address.is_ipv6() { "6" } else { "" };
+        let table = format!("/proc/thread-self/net/{name}{family}");
+        for _ in 0..READS {
+            let lines = BufReader::new(fs::File::open(&table).ok()?).lines();
+            let found = sockets_of(lines.map_while(io::Result::ok), job);
+            // A socket that closes meanwhile can hide another one: see `owner_of`.
+            if without.is_subset(&found) {
+                return Some(found.len() - without.len());
+            }
+        }
+        None
+    }
+
     /// EADDRINUSE has several causes. `/proc/net` shows the owner of the conflicting socket.
     fn explain(kind: ErrorKind, job: &SocketJob) -> BindRefusal {
         if kind != ErrorKind::InUse {
@@ -100,6 +168,17 @@ impl System for Linux {
             PortOwner::User(uid) => BindRefusal { uid: Some(uid), ..kind.into() },
         }
     }
+}
+
+fn filter(instruction: &Instruction) -> libc::sock_filter {
+    let Instruction { code, if_true, if_false, k } = *instruction;
+    libc::sock_filter { code, jt: if_true, jf: if_false, k }
+}
+
+/// Whether a release, such as `6.18.44-arch1`, has at least this version.
+fn is_at_least(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|found| found >= version)
 }
 
 /// Reads the tables of the calling thread's network namespace. An unreadable table counts as empty,
@@ -129,4 +208,24 @@ fn own_uid() -> Option<u32> {
     let status = fs::read_to_string("/proc/thread-self/status").ok()?;
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     uids.split_ascii_whitespace().nth(3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared() {
+        for (release, expected) in [
+            ("6.18.44-fc-v857\n", true),
+            ("6.2", true),
+            ("6.1.0-18-amd64", false),
+            ("5.15.0", false),
+            ("10.0-rc1", true),
+            ("7", false),
+            ("", false),
+        ] {
+            assert_eq!(is_at_least(release, (6, 2)), expected, "{release}");
+        }
+    }
 }

@@ -5,12 +5,14 @@
 //! add the system to the table of the crate's documentation and to `docs/platforms.md`, and its
 //! target to `xtask/src/targets.rs`.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use socket2::SockRef;
 
 use crate::error_kind::ErrorKind;
 use crate::socket_job::{BindRefusal, SocketJob};
+use crate::steering_program::Instruction;
 use crate::support::Support;
 
 #[cfg(any(
@@ -51,9 +53,11 @@ mod proc_net;
 #[cfg(any(
     windows,
     target_vendor = "apple",
+    target_os = "android",
     target_os = "dragonfly",
     target_os = "freebsd",
     target_os = "illumos",
+    target_os = "linux",
     target_os = "netbsd",
     target_os = "openbsd",
     target_os = "solaris",
@@ -103,6 +107,46 @@ pub(crate) trait System {
     /// [`crate::Options::freebind`].
     fn set_freebind(_socket: &SockRef<'_>, _ipv6: bool) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The most sockets that one address balances over.
+    const MAX_MEMBERS: Option<usize> = None;
+
+    /// The processors that the calling thread may use, ascending; empty if the system does not select
+    /// sockets by processor.
+    fn processors() -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// Whether [`System::set_incoming_cpu`] selects among the sockets of a group.
+    fn selects_by_incoming_cpu() -> bool {
+        false
+    }
+
+    /// [`crate::Steering::IncomingCpu`] of one socket; `None` clears it.
+    fn set_incoming_cpu(_socket: &SockRef<'_>, _processor: Option<usize>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Attaches a program to the group of a member, in place of another one.
+    fn attach_program(_member: &SockRef<'_>, _program: &[Instruction]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Removes the program of the group of a member, if it has one.
+    fn detach_program(_member: &SockRef<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The number by which [`System::others`] knows a socket.
+    fn inode(_socket: &SockRef<'_>) -> Option<u64> {
+        None
+    }
+
+    /// The number of sockets in the group of an address, without these, which must all be there; `None`
+    /// if unknown. Counts sockets bound to other devices too.
+    fn others(_job: &SocketJob, _without: &BTreeSet<u64>) -> Option<usize> {
+        None
     }
 
     /// The reason why `bind` or `listen` failed with an error of this kind.

@@ -1,8 +1,11 @@
 //! Parses `/proc/net/{tcp,tcp6,udp,udp6}`, proc_pid_net(5), to find the owner of an address.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sameport_addr::Address;
+
+use crate::socket_job::SocketJob;
 
 /// The owner of the socket that conflicts with an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,7 @@ struct ProcNetLine {
     local: SocketAddr,
     state: u8,
     uid: u32,
+    inode: u64,
 }
 
 /// `TCP_TIME_WAIT` and `TCP_LISTEN` of `include/net/tcp_states.h`.
@@ -52,6 +56,21 @@ pub(super) fn find_owner<'a>(lines: impl Iterator<Item = &'a str>, address: &Add
     }
 }
 
+/// The inodes of the sockets that are in a group, of any device and user, if they share `job`'s address.
+///
+/// A table of TCP sockets has the listeners first (`net/ipv4/tcp_ipv4.c`), so the rest is not read.
+pub(super) fn sockets_of(lines: impl Iterator<Item = String>, job: &SocketJob) -> BTreeSet<u64> {
+    let is_same =
+        |local: SocketAddr| (local.ip(), local.port()) == (job.address.ip(), job.address.port());
+    lines
+        .skip(1)
+        .map_while(|line| parse_line(&line))
+        .take_while(|line| !job.tcp || line.state == LISTEN)
+        .filter(|line| is_same(line.local))
+        .map(|line| line.inode)
+        .collect()
+}
+
 /// Parses `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid …`.
 /// `None` for the heading and for any other text.
 fn parse_line(line: &str) -> Option<ProcNetLine> {
@@ -59,7 +78,9 @@ fn parse_line(line: &str) -> Option<ProcNetLine> {
     let local = parse_address(words.nth(1)?)?;
     let state = u8::from_str_radix(words.nth(1)?, 16).ok()?;
     let uid = words.nth(3)?.parse().ok()?;
-    Some(ProcNetLine { local, state, uid })
+    // A truncated line has an owner, but no inode.
+    let inode = words.nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    Some(ProcNetLine { local, state, uid, inode })
 }
 
 /// Parses `0100007F:1F90`: the IP address in 32-bit words of the machine's byte order, and the port

@@ -1,0 +1,97 @@
+//! Closing one listener of a set without losing a connection.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::members::Member;
+
+/// The pause between two looks at an empty queue.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The connections that a listener still gets before it closes: [`Member::drain`].
+#[derive(Debug)]
+#[must_use = "the listener closes, and resets what waits in it, when the iterator is dropped"]
+pub struct MemberDrain {
+    member: Option<Member<TcpListener>>,
+    is_withdrawn: bool,
+    quiet: Duration,
+    last: Instant,
+}
+
+impl Member<TcpListener> {
+    /// Closes this listener without losing a connection: steers new connections to the other members
+    /// ([`Member::withdraw`]), returns those that it still gets, and closes it after none has arrived
+    /// for `quiet`.
+    ///
+    /// `quiet` is the time in which handshakes in progress complete: a few round-trip times of the
+    /// clients; zero on loopback. The streams are blocking.
+    ///
+    /// If the system or the other sockets on the address prevent steering
+    /// ([`MemberDrain::is_withdrawn`] is false), the iterator ends with the first moment at which
+    /// the queue is empty. A connection between that moment and the close is reset; on Linux 5.14
+    /// and later, it moves to another listener if `net.ipv4.tcp_migrate_req` is set, ip-sysctl.rst.
+    /// With [`Steering::IncomingCpu`](crate::Steering::IncomingCpu), members of another set with the
+    /// same processors take over at once, and nothing is lost.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let mut members = sameport::listen_n("127.0.0.1:0", 3)?;
+    /// if let Some(member) = members.remove(0) {
+    ///     for stream in member.drain(Duration::ZERO) {
+    ///         let (stream, _peer) = stream?;
+    ///         // Answer.
+    /// #       drop(stream);
+    ///     }
+    /// }
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn drain(self, quiet: Duration) -> MemberDrain {
+        let is_withdrawn = self.withdraw().is_ok();
+        if !is_withdrawn {
+            self.renounce_cpu();
+        }
+        MemberDrain { member: Some(self), is_withdrawn, quiet, last: Instant::now() }
+    }
+}
+
+impl MemberDrain {
+    /// Whether the member gets no new connections: [`Member::withdraw`] succeeded.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        self.is_withdrawn
+    }
+}
+
+/// An item is an error if `accept` fails; the iterator continues after it.
+impl Iterator for MemberDrain {
+    type Item = io::Result<(TcpStream, SocketAddr)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let listener = self.member.as_ref()?;
+        if let Err(error) = listener.set_nonblocking(true) {
+            return Some(Err(error));
+        }
+        loop {
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    self.last = Instant::now();
+                    // Inherited from the listener on some systems.
+                    return Some(stream.set_nonblocking(false).map(|()| (stream, peer)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.is_withdrawn || self.last.elapsed() >= self.quiet {
+                        self.member = None;
+                        return None;
+                    }
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
