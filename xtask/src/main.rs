@@ -2,6 +2,9 @@
 
 mod bench;
 mod bpf;
+// Modes and links of Unix.
+#[cfg(unix)]
+mod dist;
 // qemu, debootstrap and namespaces of Linux.
 #[cfg(target_os = "linux")]
 mod kernels;
@@ -25,6 +28,8 @@ struct CommandLine {
 enum Chore {
     Bench(bench::Args),
     Bpf(bpf::Args),
+    #[cfg(unix)]
+    Dist(dist::Args),
     #[cfg(target_os = "linux")]
     Kernels(kernels::Args),
     Package(package::Args),
@@ -36,6 +41,8 @@ fn main() -> ExitCode {
     match CommandLine::parse().chore {
         Chore::Bench(args) => bench::run(&args),
         Chore::Bpf(args) => bpf::run(&args),
+        #[cfg(unix)]
+        Chore::Dist(args) => dist::run(&args),
         #[cfg(target_os = "linux")]
         Chore::Kernels(args) => kernels::run(&args),
         Chore::Package(args) => package::run(&args),

@@ -1,0 +1,108 @@
+#!/bin/sh
+# Makes an archive and a Debian package of one executable. `cargo xtask dist` calls it.
+#
+#   package.sh archive|deb VERSION ARCH EXECUTABLE GENERATOR LICENCES OUT
+#
+# ARCH is x86_64 or aarch64. GENERATOR is a sameport that runs here: it prints the manual pages and the
+# completions, also for an EXECUTABLE of another architecture. LICENCES is a file with the licences of
+# the libraries in EXECUTABLE. The result is written into the directory OUT, and its name is printed.
+#
+# The same arguments and SOURCE_DATE_EPOCH give the same bytes.
+set -eu
+umask 022
+export LC_ALL=C TZ=UTC
+: "${SOURCE_DATE_EPOCH:?is not set}"
+
+kind=$1 version=$2 arch=$3 executable=$4 generator=$5 licences=$6 out=$7
+root=$(cd "$(dirname "$0")/.." && pwd)
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+chmod 755 "$stage"
+
+# put MODE SOURCE TARGET
+put() {
+    mkdir -p "$(dirname "$3")"
+    install -m "$1" "$2" "$3"
+}
+
+# The files of every kind of package, below a prefix such as /usr.
+common_files() {
+    prefix=$1
+    put 755 "$executable" "$prefix/bin/sameport"
+    mkdir -p "$prefix/share/man/man1" "$prefix/share/bash-completion/completions" \
+        "$prefix/share/zsh/$2" "$prefix/share/fish/vendor_completions.d"
+    "$generator" manual --out "$prefix/share/man/man1"
+    gzip -9n "$prefix"/share/man/man1/*.1
+    "$generator" completions bash >"$prefix/share/bash-completion/completions/sameport"
+    "$generator" completions zsh >"$prefix/share/zsh/$2/_sameport"
+    "$generator" completions fish >"$prefix/share/fish/vendor_completions.d/sameport.fish"
+    put 644 "$root/README.md" "$prefix/share/doc/sameport/README.md"
+    put 644 "$licences" "$prefix/share/doc/sameport/LICENCES-OF-LIBRARIES"
+    gzip -9n "$prefix/share/doc/sameport/LICENCES-OF-LIBRARIES"
+    examples=$prefix/share/doc/sameport/examples
+    put 644 "$root/packaging/systemd/sameport-hardened.conf" "$examples/sameport-hardened.conf"
+    put 644 "$root/packaging/systemd/sameport@web.socket" "$examples/sameport@web.socket"
+}
+
+# One time for every file and directory.
+set_times() {
+    find "$1" -depth -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+}
+
+archive() {
+    name=sameport-$version-$arch-linux-musl
+    tree=$stage/$name
+    common_files "$tree" site-functions
+    doc=$tree/share/doc/sameport
+    put 644 "$root/CHANGELOG.md" "$doc/CHANGELOG.md"
+    put 644 "$root/LICENSE-MIT" "$doc/LICENSE-MIT"
+    put 644 "$root/LICENSE-APACHE" "$doc/LICENSE-APACHE"
+    put 644 "$root/packaging/systemd/sameport@.service" "$doc/examples/sameport@.service"
+    put 644 "$root/packaging/systemd/sameport-guard.service" "$doc/examples/sameport-guard.service"
+    set_times "$tree"
+    tar --create --file=- --directory="$stage" --sort=name --format=ustar --owner=0 --group=0 \
+        --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" "$name" | gzip -9n >"$out/$name.tar.gz"
+    echo "$name.tar.gz"
+}
+
+deb() {
+    case $arch in
+        x86_64) debian_arch=amd64 ;;
+        aarch64) debian_arch=arm64 ;;
+        *) echo "package.sh: no Debian architecture for $arch" >&2; exit 2 ;;
+    esac
+    name=sameport_$version-1_$debian_arch
+    tree=$stage/$name
+    mkdir -p "$tree/DEBIAN" "$tree/etc/sameport"
+    common_files "$tree/usr" vendor-completions
+    for unit in sameport@.service sameport-guard.service; do
+        put 644 "$root/packaging/systemd/$unit" "$tree/lib/systemd/system/$unit"
+    done
+    doc=$tree/usr/share/doc/sameport
+    put 644 "$root/packaging/debian/copyright" "$doc/copyright"
+    put 644 "$root/CHANGELOG.md" "$doc/changelog"
+    sed -e "s/@VERSION@/$version-1/" \
+        -e "s/@DATE@/$(date --date="@$SOURCE_DATE_EPOCH" --rfc-email)/" \
+        "$root/packaging/debian/changelog" >"$doc/changelog.Debian"
+    gzip -9n "$doc/changelog" "$doc/changelog.Debian"
+    put 644 "$root/packaging/debian/lintian-overrides" "$tree/usr/share/lintian/overrides/sameport"
+    for script in postinst prerm postrm; do
+        put 755 "$root/packaging/debian/$script" "$tree/DEBIAN/$script"
+    done
+    (cd "$tree" && find . -path ./DEBIAN -prune -o -type f -printf '%P\n' | sort | xargs md5sum) \
+        >"$stage/md5sums"
+    put 644 "$stage/md5sums" "$tree/DEBIAN/md5sums"
+    # In KiB, each file rounded up, as in Debian policy 5.6.20.
+    size=$(find "$tree" -path "$tree/DEBIAN" -prune -o -printf '%y %s\n' |
+        awk '{ sum += $1 == "f" ? int(($2 + 1023) / 1024) : 1 } END { print sum }')
+    sed -e "s/@VERSION@/$version-1/" -e "s/@ARCH@/$debian_arch/" -e "s/@SIZE@/$size/" \
+        "$root/packaging/debian/control" >"$tree/DEBIAN/control"
+    set_times "$tree"
+    # xz is the compressor that every dpkg reads; its bytes depend on the number of threads.
+    : "${DPKG_DEB_COMPRESSOR_TYPE:=xz}"
+    export DPKG_DEB_COMPRESSOR_TYPE DPKG_DEB_THREADS_MAX=1
+    dpkg-deb --root-owner-group --build "$tree" "$out/$name.deb" >/dev/null
+    echo "$name.deb"
+}
+
+"$kind"
