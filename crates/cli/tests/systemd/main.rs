@@ -12,6 +12,7 @@ mod harness;
 mod holders;
 mod machine;
 mod machine_ends;
+mod package;
 mod second_program;
 mod services;
 mod socket_units;
