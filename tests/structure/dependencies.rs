@@ -50,9 +50,11 @@ const PACKAGES: &[Package] = &[
     Package { name: "sameport-tests", ours: &[], others: None },
     // A development dependency of packages with tests that can be skipped.
     Package { name: "sameport-skips", ours: &[], others: Some(&[]) },
+    // Runs and draws the commands of the documentation.
+    Package { name: "sameport-console", ours: &[], others: Some(&[]) },
     // The survey reads sources as the structural tests do.
     Package { name: "sameport-benches", ours: &[], others: None },
-    Package { name: "xtask", ours: &["sameport-tests"], others: None },
+    Package { name: "xtask", ours: &["sameport-tests", "sameport-console"], others: None },
 ];
 
 /// Dependencies that must stay optional: the library is synchronous, and needs no JSON.

@@ -9,6 +9,7 @@ mod dist;
 #[cfg(target_os = "linux")]
 mod kernels;
 mod package;
+mod record;
 mod survey;
 mod targets;
 
@@ -33,6 +34,7 @@ enum Chore {
     #[cfg(target_os = "linux")]
     Kernels(kernels::Args),
     Package(package::Args),
+    Record(record::Args),
     Survey(survey::Args),
     Targets(targets::Args),
 }
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Chore::Kernels(args) => kernels::run(&args),
         Chore::Package(args) => package::run(&args),
+        Chore::Record(args) => record::run(&args),
         Chore::Survey(args) => survey::run(&args),
         Chore::Targets(args) => targets::run(&args),
     }
