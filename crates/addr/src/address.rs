@@ -79,7 +79,7 @@ impl Address {
 
     /// The address with its protocol, for messages: `127.0.0.1:80/tcp`.
     #[must_use]
-    pub fn labelled(&self) -> impl fmt::Display + use<'_> {
+    pub fn labelled(&self) -> impl fmt::Display + '_ {
         LabelledAddress(self)
     }
 

@@ -10,6 +10,9 @@
 
 #![forbid(unsafe_code)]
 
+// For overlap.rs.
+use std::net;
+
 mod addr_spec;
 mod address;
 mod overlap;

@@ -1,8 +1,9 @@
 //! Which IP addresses the address of a socket contains.
 //!
-//! This file uses `core` only: the preload library is compiled from it.
+//! This file uses `core` only: the preload library is compiled from it. The module `net` of its parent
+//! is `core::net` there and `std::net` here, because `core` has it since Rust 1.77.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use super::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether a socket that is bound to `mine` receives the traffic for a socket that is bound to `theirs`.
 /// `v6only`: whether the first socket excludes IPv4 (`IPV6_V6ONLY`), which matters for `::` only.

@@ -24,6 +24,8 @@ mod sockets;
 mod source;
 
 use core::ffi::{c_char, c_int};
+// For overlap.rs.
+use core::net;
 
 /// bind(2).
 ///

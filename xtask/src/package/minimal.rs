@@ -1,10 +1,12 @@
-//! The tests of the library with the oldest versions of its dependencies that its manifest permits.
+//! The tests of the library with the oldest versions of its dependencies that its manifest permits, and
+//! its build with the oldest Rust, if rustup has that.
 //!
 //! A workspace of its own has the library and what its tests need, because one lock file has one
 //! version of a dependency, and the command line needs newer ones.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::{Outcome, cargo, output, root, target_folder};
 
@@ -29,7 +31,35 @@ pub(super) fn test() -> Outcome {
     let printed = run(&tests, false)?;
     let results = printed.stdout.lines().filter(|line| line.starts_with("test result: "));
     let lock = fs::read_to_string(folder.join("Cargo.lock")).unwrap_or_default();
-    Ok(format!("{}\n{} test executables passed", versions(&lock), results.count()))
+    let passed = format!("{}\n{} test executables passed", versions(&lock), results.count());
+    Ok(format!("{passed}\n{}", oldest_rust(&folder)?))
+}
+
+/// Builds the library with its `rust-version`, which CI need not have: clippy's `incompatible_msrv` sees
+/// newer functions, but not newer syntax and paths.
+fn oldest_rust(folder: &Path) -> Outcome {
+    let version = rust_version(&fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default());
+    let rustup = |toolchain: &str, arguments: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(["run", toolchain]).args(arguments).current_dir(folder);
+        // Variables of the cargo that runs this command.
+        for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
+            command.env_remove(name);
+        }
+        command.env("CARGO_TARGET_DIR", target_folder().join("oldest-rust"));
+        output(&mut command)
+    };
+    // rustup names a toolchain as it was asked for: 1.75 or 1.75.0.
+    let names = [version.clone(), format!("{version}.0")];
+    let installed = names.iter().find(|name| rustup(name, &["rustc", "--version"]).is_ok());
+    let Some(toolchain) = installed else {
+        return Ok(format!(
+            "Rust {version} is not installed: `rustup toolchain install {version}`"
+        ));
+    };
+    let check = ["cargo", "check", "--locked", "--package", "sameport", "--lib", "--all-features"];
+    rustup(toolchain, &check)?;
+    Ok(format!("Rust {version} builds it"))
 }
 
 /// Copies the members, and writes the manifest of their workspace.
@@ -43,7 +73,9 @@ fn workspace(folder: &Path) -> std::io::Result<()> {
     }
     fs::copy(root().join("tests/skips.txt"), folder.join("tests/skips.txt"))?;
     let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
-    fs::write(folder.join("Cargo.toml"), with_members(&manifest, MEMBERS))
+    let library = fs::read_to_string(root().join("crates/sameport/Cargo.toml"))?;
+    let manifest = with_members(&manifest, MEMBERS);
+    fs::write(folder.join("Cargo.toml"), for_rust(&rust_version(&library), &manifest))
 }
 
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
@@ -65,6 +97,20 @@ fn with_members(manifest: &str, members: &[&str]) -> String {
     format!("{before}members = [{}]{after}", members.join(", "))
 }
 
+/// The manifest of a workspace that an older cargo understands. The lock file gets its older format too.
+fn for_rust(version: &str, manifest: &str) -> String {
+    let newer = format!("rust-version = \"{}\"", rust_version(manifest));
+    let older = format!("rust-version = \"{version}\"");
+    let manifest = manifest.replace("resolver = \"3\"", "resolver = \"2\"");
+    manifest.replace("edition = \"2024\"", "edition = \"2021\"").replace(&newer, &older)
+}
+
+/// The first `rust-version` of a manifest, such as 1.75.
+fn rust_version(manifest: &str) -> String {
+    let line = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \""));
+    line.unwrap_or_default().trim_end_matches('"').to_owned()
+}
+
 /// The tested versions of what the library depends on, for the record.
 fn versions(lock: &str) -> String {
     let version = |name: &str| {
@@ -84,6 +130,13 @@ mod tests {
         let manifest = "[workspace]\nmembers = [\n    \"a\",\n    \"b\",\n]\n[profile]\nx = [1]\n";
         let expected = "[workspace]\nmembers = [\"a\", \"c/d\"]\n[profile]\nx = [1]\n";
         assert_eq!(with_members(manifest, &["a", "c/d"]), expected);
+    }
+
+    #[test]
+    fn an_older_cargo_understands_the_manifest() {
+        let manifest = "resolver = \"3\"\nedition = \"2024\"\nrust-version = \"1.95\"\n";
+        let expected = "resolver = \"2\"\nedition = \"2021\"\nrust-version = \"1.75\"\n";
+        assert_eq!(for_rust("1.75", manifest), expected);
     }
 
     #[test]
