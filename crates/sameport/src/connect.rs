@@ -2,7 +2,7 @@
 //! a fixed source port.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket};
@@ -134,8 +134,7 @@ impl Pair {
                 .with_note("a connection cannot have the same address at both ends"));
         }
         // A client receives traffic of one family only, so it excludes the other one.
-        let mapped = matches!(local.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
-        let v6only = local.is_ipv6() && !mapped;
+        let v6only = local.is_ipv6() && !open::is_mapped(local);
         let job = SocketJob { role: Role::Client, tcp, address: local, v6only };
         let socket = open::create(&job)?;
         if local.port() == 0 {

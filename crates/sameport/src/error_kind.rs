@@ -28,6 +28,9 @@ pub enum ErrorKind {
     /// The text is not an address, the name does not resolve, or the options contradict the
     /// address.
     BadAddress,
+    /// The socket that the caller passes is not one for this call: another family or type, or bound
+    /// already, when the options have no effect any more.
+    WrongSocket,
     /// The peer refused the connection.
     Refused,
     /// The peer did not answer in time.

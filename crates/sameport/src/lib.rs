@@ -68,6 +68,7 @@
 //! `SO_REUSEADDR` is never set, except to share on Windows: on Linux it would admit UDP sockets of any
 //! user, and a TCP listener with `SO_REUSEPORT` can bind over connections in TIME-WAIT without it.
 
+mod apply;
 mod connect;
 mod endpoint;
 mod error;
@@ -82,6 +83,7 @@ mod open;
 mod options;
 mod pairs;
 mod sets;
+mod socket_facts;
 mod socket_job;
 mod steering;
 mod steering_program;

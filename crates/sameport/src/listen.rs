@@ -1,16 +1,12 @@
 //! Opening listeners and UDP sockets: the methods of [`Options`] and their short forms.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-
-use socket2::{SockRef, Type};
+use std::net::{TcpListener, UdpSocket};
 
 use crate::endpoint::ToAddress;
-use crate::error::{Error, Result};
-use crate::error_kind::ErrorKind;
+use crate::error::Result;
 use crate::open;
 use crate::options::Options;
 use crate::socket_job::Role;
-use crate::system::{Here, System};
 
 /// The trait of a borrowed socket: std's `AsFd`, or `AsSocket` on Windows.
 #[cfg(not(windows))]
@@ -138,54 +134,5 @@ impl Options {
     pub fn bind_udp_all(&self, address: impl ToAddress) -> Result<Vec<UdpSocket>> {
         let sockets = open::all(self, Role::Datagram, &address.to_endpoint()?.resolve()?)?;
         Ok(sockets.into_iter().map(Into::into).collect())
-    }
-
-    /// Sets these options on an existing TCP or UDP socket, before the caller binds it to
-    /// `address` and, with its own backlog, listens.
-    ///
-    /// `SO_REUSEADDR` is cleared, except for shared sockets on Windows, where it is set.
-    ///
-    /// On Linux, bind a shared UDP socket on port 0 before this call, and pass the address that it
-    /// got: with the option set, the kernel could choose the port of another program.
-    ///
-    /// ```
-    /// use socket2::{Domain, Socket, Type};
-    ///
-    /// let address: std::net::SocketAddr = "127.0.0.1:0".parse()?;
-    /// let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    /// # #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
-    /// sameport::Options::shared().apply(&socket, address)?;
-    /// socket.bind(&address.into())?;
-    /// socket.listen(128)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotPermitted`], [`ErrorKind::AddressNotHere`], [`ErrorKind::Unsupported`],
-    /// [`ErrorKind::BadAddress`], [`ErrorKind::Other`]. Options before the failed one stay set.
-    pub fn apply(&self, socket: &impl AsHandle, address: SocketAddr) -> Result<()> {
-        let socket = SockRef::from(socket);
-        let r#type = socket.r#type().map_err(|os| Error::os("getsockopt(type)", address, os))?;
-        let role = match r#type {
-            Type::STREAM => Role::Listener,
-            Type::DGRAM => Role::Datagram,
-            _ => {
-                return Err(Error::new(ErrorKind::Unsupported, "apply", address)
-                    .with_note("neither a stream nor a datagram socket"));
-            }
-        };
-        let job = open::job(self, role, address);
-        if self.shared && Here::shares_after_bind(&job) {
-            return Err(Error::new(ErrorKind::BadAddress, "apply", address).with_note(
-                "bind a datagram socket to port 0 first, then give the address it got",
-            ));
-        }
-        open::check(self, &job)?;
-        open::set_options(self, &socket, &job)?;
-        if self.nonblocking {
-            socket.set_nonblocking(true).map_err(|os| Error::os("set nonblocking", address, os))?;
-        }
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -317,10 +317,15 @@ pub(crate) fn set_options(options: &Options, socket: &SockRef<'_>, job: &SocketJ
 /// differ, and an administrator can change most of them.
 fn v6only_value(options: &Options, job: &SocketJob) -> Option<bool> {
     let SocketAddr::V6(address) = job.address else { return None };
-    let includes_ipv4 = address.ip().is_unspecified() || address.ip().to_ipv4_mapped().is_some();
+    let includes_ipv4 = address.ip().is_unspecified() || is_mapped(job.address);
     options.v6only.or(if job.role == Role::Client {
         Some(job.v6only)
     } else {
         includes_ipv4.then_some(false)
     })
+}
+
+/// Whether an address is an IPv4 one in the form of IPv6 (`::ffff:127.0.0.1`).
+pub(crate) fn is_mapped(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some())
 }

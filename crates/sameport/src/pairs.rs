@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::endpoint::ResolvedAddr;
+use crate::open::is_mapped;
 
 /// The two addresses of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -70,10 +71,6 @@ fn mismatch(local: &[SocketAddr]) -> String {
     format!(
         "the two have no address of the same family, the first is {near} and the second {far}{more}"
     )
-}
-
-fn is_mapped(address: SocketAddr) -> bool {
-    matches!(address.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some())
 }
 
 /// The IPv4 address of a mapped one (`::ffff:127.0.0.1`); any other address as it is.

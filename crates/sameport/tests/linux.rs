@@ -243,7 +243,7 @@ fn options_on_a_callers_socket() {
     assert!(refused.bind(&address.into()).is_err(), "without the option, bind must fail");
     let joined = make();
     joined.set_reuse_address(true).unwrap();
-    Options::shared().nonblocking(true).apply(&joined, address).unwrap();
+    Options::shared().nonblocking(true).apply_to_listener(&joined, address).unwrap();
     assert!(!joined.reuse_address().unwrap() && joined.nonblocking().unwrap());
     joined.bind(&address.into()).unwrap();
     joined.listen(16).unwrap();
@@ -253,22 +253,22 @@ fn options_on_a_callers_socket() {
     // An exclusive socket loses the sharing option that the caller set.
     let alone = make();
     alone.set_reuse_port(true).unwrap();
-    Options::exclusive().apply(&alone, "127.0.0.1:0".parse().unwrap()).unwrap();
+    Options::exclusive().apply_to_listener(&alone, "127.0.0.1:0".parse().unwrap()).unwrap();
     assert!(!alone.reuse_port().unwrap());
 
     // UDP on port 0: bind first, then set the option.
     let zero: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-    let error = Options::shared().apply(&socket, zero).unwrap_err();
+    let error = Options::shared().apply_to_listener(&socket, zero).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadAddress, "{error}");
     socket.bind(&zero.into()).unwrap();
     let got = socket.local_addr().unwrap().as_socket().unwrap();
-    Options::shared().apply(&socket, got).unwrap();
+    Options::shared().apply_to_listener(&socket, got).unwrap();
     sameport::bind_udp(got).unwrap();
 
     // A dual-stack socket of std.
     let socket = UdpSocket::bind("[::]:0").unwrap();
-    Options::shared().apply(&socket, socket.local_addr().unwrap()).unwrap();
+    Options::shared().apply_to_listener(&socket, socket.local_addr().unwrap()).unwrap();
     sameport::bind_udp(socket.local_addr().unwrap().port()).unwrap();
 }
 

@@ -144,6 +144,15 @@ impl System for Bsd {
         set_balance(socket, false)
     }
 
+    fn is_shared(socket: &SockRef<'_>) -> io::Result<bool> {
+        let balanced = |option| raw::get(socket, libc::SOL_SOCKET, option).unwrap_or(0) != 0;
+        Ok(socket.reuse_port()? || FACTS.balance.is_some_and(balanced))
+    }
+
+    fn is_listening(socket: &SockRef<'_>) -> io::Result<bool> {
+        raw::get(socket, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).map(|value| value != 0)
+    }
+
     fn set_device(socket: &SockRef<'_>, name: &str, ipv6: bool) -> io::Result<()> {
         let option = FACTS.bound_if.ok_or(io::ErrorKind::Unsupported)?;
         set_per_family(socket, option, ipv6, raw::interface_index(name)?)

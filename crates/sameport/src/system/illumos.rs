@@ -39,6 +39,10 @@ impl System for Illumos {
         raw::set(socket, libc::SOL_SOCKET, libc::SO_EXCLBIND, 1)
     }
 
+    fn is_listening(socket: &SockRef<'_>) -> io::Result<bool> {
+        raw::get(socket, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).map(|value| value != 0)
+    }
+
     /// `IP_BOUND_IF`, `IPV6_BOUND_IF`: ip(4P), ip6(4P).
     fn set_device(socket: &SockRef<'_>, name: &str, ipv6: bool) -> io::Result<()> {
         let index = raw::interface_index(name)?;

@@ -66,6 +66,14 @@ impl System for Linux {
         socket.set_reuse_port(false)
     }
 
+    fn is_shared(socket: &SockRef<'_>) -> io::Result<bool> {
+        socket.reuse_port()
+    }
+
+    fn is_listening(socket: &SockRef<'_>) -> io::Result<bool> {
+        raw::get(socket, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).map(|value| value != 0)
+    }
+
     fn shares_after_bind(job: &SocketJob) -> bool {
         job.role == Role::Datagram && job.address.port() == 0
     }

@@ -87,6 +87,16 @@ pub(crate) trait System {
     /// any, and clears the sharing options that the caller may have set. Called before `bind`.
     fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()>;
 
+    /// Whether the socket has the option that [`System::set_shared`] sets.
+    fn is_shared(_socket: &SockRef<'_>) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether the socket is a listening TCP socket (`SO_ACCEPTCONN`).
+    fn is_listening(_socket: &SockRef<'_>) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Whether a shared socket gets its option right after `bind` instead of before it, because the
     /// system could otherwise choose a port that another socket has. `set_exclusive` is then called
     /// before `bind`.

@@ -79,6 +79,21 @@ fn mask_bytes(word: u64) -> [u8; 8] {
     }
 }
 
+/// An integer option, or the first byte of a shorter one: getsockopt(2).
+#[cfg(unix)]
+pub(super) fn get(socket: &SockRef<'_>, level: i32, option: i32) -> io::Result<i32> {
+    use std::os::fd::AsRawFd;
+
+    let mut value = 0_i32;
+    let mut length: libc::socklen_t = 4;
+    let pointer: *mut i32 = &mut value;
+    // SAFETY: `pointer` and `length` describe `value`, four bytes that live until the call returns
+    // and that nothing else uses meanwhile; the descriptor is borrowed from `socket`.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, pointer.cast(), &mut length) };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The index of a network interface: if_nametoindex(3).
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 pub(super) fn interface_index(name: &str) -> io::Result<i32> {
@@ -105,4 +120,21 @@ pub(super) fn set(socket: &SockRef<'_>, level: i32, option: i32, value: i32) -> 
     // returns, and the system only reads them; the socket is borrowed from `socket`.
     let result = unsafe { setsockopt(raw, level, option, value.as_ptr(), 4) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// An integer option, or the first byte of a shorter one: `getsockopt` of Winsock.
+#[cfg(windows)]
+pub(super) fn get(socket: &SockRef<'_>, level: i32, option: i32) -> io::Result<i32> {
+    use std::os::windows::io::AsRawSocket;
+
+    use windows_sys::Win32::Networking::WinSock::{SOCKET, getsockopt};
+
+    let raw = SOCKET::try_from(socket.as_raw_socket()).map_err(io::Error::other)?;
+    let mut value = 0_i32;
+    let mut length = 4_i32;
+    let pointer: *mut i32 = &mut value;
+    // SAFETY: `pointer` and `length` describe `value`, four bytes that live until the call returns
+    // and that nothing else uses meanwhile; the socket is borrowed from `socket`.
+    let result = unsafe { getsockopt(raw, level, option, pointer.cast(), &mut length) };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }

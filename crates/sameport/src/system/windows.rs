@@ -8,7 +8,7 @@ use std::io;
 
 use socket2::SockRef;
 use windows_sys::Win32::Networking::WinSock::{
-    SO_EXCLUSIVEADDRUSE, SOL_SOCKET, WSAEAFNOSUPPORT, WSAENOPROTOOPT, WSAEOPNOTSUPP,
+    SO_ACCEPTCONN, SO_EXCLUSIVEADDRUSE, SOL_SOCKET, WSAEAFNOSUPPORT, WSAENOPROTOOPT, WSAEOPNOTSUPP,
     WSAEPROTONOSUPPORT,
 };
 
@@ -43,6 +43,14 @@ impl System for Windows {
     fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()> {
         socket.set_reuse_address(false)?;
         raw::set(socket, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1)
+    }
+
+    fn is_shared(socket: &SockRef<'_>) -> io::Result<bool> {
+        socket.reuse_address()
+    }
+
+    fn is_listening(socket: &SockRef<'_>) -> io::Result<bool> {
+        raw::get(socket, SOL_SOCKET, SO_ACCEPTCONN).map(|value| value != 0)
     }
 
     /// Windows has no privileged ports. WSAEACCES means a conflicting socket that is not shared, or
