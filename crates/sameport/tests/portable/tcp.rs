@@ -102,7 +102,7 @@ fn options_on_a_callers_socket() {
     assert!(make().bind(&address.into()).is_err(), "without the option, bind must fail");
 
     let joined = make();
-    Options::shared().apply(&joined, address).unwrap();
+    Options::shared().apply_to_listener(&joined, address).unwrap();
     let bound = joined.bind(&address.into()).and_then(|()| joined.listen(16));
     match expected().tcp {
         crate::expected::Join::RefusedByWine => assert!(bound.is_err()),
