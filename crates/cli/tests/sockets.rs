@@ -3,7 +3,7 @@
 
 mod harness;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
@@ -60,6 +60,37 @@ fn exclusive_listener_refuses_others() {
     } else {
         harness::skip("listen-as-another-user", "needs root");
     }
+}
+
+/// The listener closes each connection first, so its port is in TIME-WAIT after each round.
+#[test]
+fn exclusive_listener_restarts_at_once() {
+    let address = format!("127.0.0.1:{}", free_port());
+    for _ in 0..20 {
+        let listener = start(User::Current, &["listen", &address, "--exclusive", "--count", "1"]);
+        listener.wait_for_stdout(&format!("listening on {address} (exclusive)\n"));
+        let refused = start(User::Current, &["listen", &address]).wait();
+        assert_eq!(refused.code, 1, "{refused:?}");
+        drop(TcpStream::connect(&address).unwrap());
+        assert_eq!(listener.wait().code, 0);
+    }
+}
+
+/// The connections of a listener without SO_REUSEADDR refuse an exclusive one, which waits.
+#[test]
+fn exclusive_listener_names_closed_connections() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let shared = start(User::Current, &["listen", &address, "--count", "1"]);
+    shared.wait_for_stdout(" (shared)\n");
+    let mut client = TcpStream::connect(&address).unwrap();
+    client.read_to_end(&mut Vec::new()).unwrap();
+    drop(client);
+    assert_eq!(shared.wait().code, 0);
+    let refused = start(User::Current, &["listen", &address, "--exclusive"]).wait();
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("is held by a closed connection (TIME_WAIT)"), "{refused:?}");
+    assert!(refused.stderr.contains("hint: wait "), "{refused:?}");
+    assert!(!refused.stderr.contains("SO_REUSEADDR"), "{refused:?}");
 }
 
 #[test]

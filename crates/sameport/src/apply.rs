@@ -20,6 +20,9 @@ impl Options {
     /// The socket gets what [`Options::listen`] or [`Options::bind_udp`] would set. A socket that
     /// cannot have the options, or no longer, is an error: of another family or type, or bound.
     ///
+    /// On Linux, an exclusive listener restarts over connections in TIME-WAIT only if the caller sets
+    /// `SO_REUSEADDR` after its own `listen`: [`Options::exclusive`].
+    ///
     /// On Linux, bind a shared UDP socket on port 0 before this call, and pass the address that it
     /// got: with the option set, the kernel could choose the port of another program.
     ///

@@ -65,8 +65,10 @@
 //! On macOS, NetBSD and Windows, a shared socket requires trust in all users of the machine.
 //! [`Options::require_balanced`] is an error where the system does not balance.
 //!
-//! `SO_REUSEADDR` is never set, except to share on Windows: on Linux it would admit UDP sockets of any
-//! user, and a TCP listener with `SO_REUSEPORT` can bind over connections in TIME-WAIT without it.
+//! `SO_REUSEADDR` is never set on UDP sockets or before a shared `bind`, except to share on Windows: on
+//! Linux it would admit UDP sockets of any user, and a TCP listener with `SO_REUSEPORT` can bind over
+//! connections in TIME-WAIT without it. An exclusive TCP listener on Linux and illumos gets it in a
+//! way that admits no other socket: [`Options::exclusive`].
 
 mod apply;
 mod connect;

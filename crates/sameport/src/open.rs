@@ -10,7 +10,7 @@ use crate::endpoint::{ResolvedAddr, wildcards};
 use crate::error::{Error, Result, kind_of};
 use crate::error_kind::ErrorKind;
 use crate::options::Options;
-use crate::socket_job::{Role, SocketJob};
+use crate::socket_job::{FailedCall, Role, SocketJob};
 use crate::support::{DualStack, Sharing};
 use crate::system::{Here, System};
 use crate::targets::{self, Target, WithoutIpv6};
@@ -194,7 +194,11 @@ pub(crate) fn bound(options: &Options, job: &SocketJob) -> Result<Socket> {
     check(options, job)?;
     let socket = create(job)?;
     set_options(options, &SockRef::from(&socket), job)?;
-    bind(options, &socket, job)?;
+    if job.role == Role::Listener && !options.shared {
+        Here::bind_exclusive(&socket, job).map_err(|os| bind_error(job, os))?;
+    } else {
+        bind(options, &socket, job)?;
+    }
     Ok(socket)
 }
 
@@ -202,10 +206,11 @@ pub(crate) fn bound(options: &Options, job: &SocketJob) -> Result<Socket> {
 pub(crate) fn start(options: &Options, socket: &Socket, job: &SocketJob) -> Result<()> {
     let address = job.address;
     if job.role == Role::Listener {
-        socket.listen(options.backlog).map_err(|os| {
-            let refusal = Here::explain(kind_of(&os), job);
-            Error::refused("listen", address, os, refusal)
-        })?;
+        let listened = match options.shared {
+            true => socket.listen(options.backlog).map_err(FailedCall::of("listen")),
+            false => Here::listen_exclusive(socket, job, options.backlog),
+        };
+        listened.map_err(|failed| listen_error(job, failed))?;
     }
     if options.nonblocking {
         socket.set_nonblocking(true).map_err(|os| Error::os("set nonblocking", address, os))?;
@@ -239,6 +244,13 @@ pub(crate) fn bind_error(job: &SocketJob, os: io::Error) -> Error {
     }
     let refusal = Here::explain(kind_of(&os), job);
     Error::refused("bind", address, os, refusal)
+}
+
+/// The error of a call that makes a socket a listener.
+fn listen_error(job: &SocketJob, failed: FailedCall) -> Error {
+    let FailedCall { call, os, refusal } = failed;
+    let refusal = refusal.unwrap_or_else(|| Here::explain(kind_of(&os), job));
+    Error::refused(call, job.address, os, refusal)
 }
 
 /// Rejects contradictory and unsupported options.
@@ -309,7 +321,7 @@ pub(crate) fn set_options(options: &Options, socket: &SockRef<'_>, job: &SocketJ
     if options.shared && !Here::shares_after_bind(job) {
         Here::set_shared(socket, job).map_err(failed("setsockopt(sharing)"))
     } else {
-        Here::set_exclusive(socket).map_err(failed("setsockopt(exclusive)"))
+        Here::set_exclusive(socket, job).map_err(failed("setsockopt(exclusive)"))
     }
 }
 

@@ -50,10 +50,10 @@ impl Options {
     ///
     /// | system | mechanism |
     /// |---|---|
-    /// | Linux | neither `SO_REUSEPORT` nor `SO_REUSEADDR`, and `listen` at once |
+    /// | Linux | no `SO_REUSEPORT`; TCP listens at once, and gets `SO_REUSEADDR` after `listen`, where it admits no socket |
     /// | Windows | `SO_EXCLUSIVEADDRUSE` |
-    /// | illumos, Solaris | `SO_EXCLBIND` |
-    /// | BSDs, macOS | as Linux, but root or the same user can bind a more specific address than an exclusive wildcard address |
+    /// | illumos, Solaris | `SO_EXCLBIND`; TCP also gets `SO_REUSEADDR`, which then admits no socket |
+    /// | BSDs, macOS | neither option, and `listen` at once; root or the same user can bind a more specific address than an exclusive wildcard address |
     ///
     /// On Linux, the socket excludes every user, root included, from its address and from all
     /// overlapping ones: the wildcard address and the addresses below it, IPv4 below `[::]`, a
@@ -61,8 +61,24 @@ impl Options {
     /// bound while the port is free, or a process that holds a descriptor of this socket and sets
     /// `SO_REUSEPORT` on it. `docs/security.md` lists each case with its test.
     ///
-    /// Except on Windows, an exclusive listener cannot bind while connections of its predecessor
-    /// are in TIME-WAIT: up to 60 s on Linux.
+    /// # Restarts
+    ///
+    /// On Linux, an exclusive listener binds at once while connections of an exclusive predecessor
+    /// are in TIME-WAIT, and while its own user still has open ones. Connections of a listener
+    /// without `SO_REUSEADDR`, such as a shared one, refuse it for up to 60 s.
+    ///
+    /// While TIME-WAIT remains and no listener has the port, a socket of any user with
+    /// `SO_REUSEADDR` can be bound to it. If it listens, opening fails with
+    /// [`ErrorKind::InUse`](crate::ErrorKind::InUse) or
+    /// [`ErrorKind::InUseByAnotherUser`](crate::ErrorKind::InUseByAnotherUser). If it does not, it
+    /// receives nothing from this listener, but can connect from the address, and so take the
+    /// connection of a client whose address and port it guesses. Since Linux 6.8 opening fails then
+    /// too, after `listen`; connections of these milliseconds are reset. Earlier kernels do not list
+    /// such a socket to unprivileged users, and a sandbox can refuse the list (`sock_diag`): the
+    /// listener then opens beside it.
+    ///
+    /// On illumos, a listener also restarts at once, by its source, which no test covers. On the
+    /// BSDs and macOS, connections in TIME-WAIT refuse an exclusive listener.
     pub fn exclusive() -> Self {
         Self::new(false)
     }

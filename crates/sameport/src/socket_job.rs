@@ -1,5 +1,6 @@
 //! One socket to be bound, and the reason why the system refused the bind.
 
+use std::io;
 use std::net::SocketAddr;
 
 use crate::error_kind::ErrorKind;
@@ -48,5 +49,21 @@ pub(crate) struct BindRefusal {
 impl From<ErrorKind> for BindRefusal {
     fn from(kind: ErrorKind) -> Self {
         Self { kind, uid: None, note: None }
+    }
+}
+
+/// A call on a new listener that failed.
+#[derive(Debug)]
+pub(crate) struct FailedCall {
+    pub(crate) call: &'static str,
+    pub(crate) os: io::Error,
+    /// The reason, where it is known without [`crate::system::System::explain`].
+    pub(crate) refusal: Option<BindRefusal>,
+}
+
+impl FailedCall {
+    /// For `map_err`.
+    pub(crate) fn of(call: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |os| Self { call, os, refusal: None }
     }
 }

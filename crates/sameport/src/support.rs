@@ -58,7 +58,8 @@ pub enum JoinPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Exclusive {
-    /// `bind` without a sharing option: no overlapping bind succeeds.
+    /// `bind` without a sharing option, and `listen` at once: no overlapping bind succeeds. On Linux,
+    /// TCP listeners can also restart over connections in TIME-WAIT: [`crate::Options::exclusive`].
     PlainBind,
     /// As `PlainBind`, except that the same user, or root, can bind a more specific address than
     /// an exclusive wildcard address and receive its traffic.

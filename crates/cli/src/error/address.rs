@@ -169,6 +169,10 @@ fn first_way(port: u16, socket: &BlockingSocket, is_worker: bool) -> Option<Stri
         BlockReason::CallerIsPrivate => {
             Some("restart it under `sameport run --private` in the same group".to_owned())
         }
+        // The sockets of sameport have every option that could help.
+        BlockReason::Closing(ends_in) if !is_worker => {
+            Some(format!("wait {} s", seconds_rounded_up(ends_in)))
+        }
         BlockReason::Closing(ends_in) => Some(format!(
             "wait {} s, or set SO_REUSEADDR in the program, if that of the closed connection had it too",
             seconds_rounded_up(ends_in)

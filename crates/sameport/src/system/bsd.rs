@@ -138,7 +138,7 @@ impl System for Bsd {
         set_balance(socket, true)
     }
 
-    fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()> {
+    fn set_exclusive(socket: &SockRef<'_>, _job: &SocketJob) -> io::Result<()> {
         socket.set_reuse_address(false)?;
         socket.set_reuse_port(false)?;
         set_balance(socket, false)

@@ -9,7 +9,7 @@ use std::io;
 use socket2::SockRef;
 
 use super::{System, raw};
-use crate::socket_job::SocketJob;
+use crate::socket_job::{Role, SocketJob};
 use crate::support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 
 pub(crate) struct Illumos;
@@ -33,9 +33,12 @@ impl System for Illumos {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// `SO_EXCLBIND`, socket.h(3HEAD): refuses every overlapping bind, before and after.
-    fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()> {
-        socket.set_reuse_address(false)?;
+    /// `SO_EXCLBIND`, socket.h(3HEAD): refuses every overlapping bind, before and after, of a socket
+    /// that is bound, listens or is connected. A connection that is closing, TIME-WAIT included, is
+    /// left to `SO_REUSEADDR`: `tcp_bindi` of `usr/src/uts/common/inet/tcp/tcp_bind.c`. With both
+    /// options a listener restarts over it, and `SO_REUSEADDR` admits nothing else.
+    fn set_exclusive(socket: &SockRef<'_>, job: &SocketJob) -> io::Result<()> {
+        socket.set_reuse_address(job.role == Role::Listener)?;
         raw::set(socket, libc::SOL_SOCKET, libc::SO_EXCLBIND, 1)
     }
 

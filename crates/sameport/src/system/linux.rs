@@ -17,12 +17,13 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use sameport_addr::{Address, Protocol};
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
+use super::exclusive_listener;
 use super::proc_net::{PortOwner, find_owner, sockets_of};
 use super::{System, raw};
 use crate::error_kind::ErrorKind;
-use crate::socket_job::{BindRefusal, Role, SocketJob};
+use crate::socket_job::{BindRefusal, FailedCall, Role, SocketJob};
 use crate::steering_program::{BY_HASH, Instruction};
 use crate::support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 
@@ -61,7 +62,7 @@ impl System for Linux {
         socket.set_reuse_port(true)
     }
 
-    fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()> {
+    fn set_exclusive(socket: &SockRef<'_>, _job: &SocketJob) -> io::Result<()> {
         socket.set_reuse_address(false)?;
         socket.set_reuse_port(false)
     }
@@ -72,6 +73,14 @@ impl System for Linux {
 
     fn is_listening(socket: &SockRef<'_>) -> io::Result<bool> {
         raw::get(socket, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).map(|value| value != 0)
+    }
+
+    fn bind_exclusive(socket: &Socket, job: &SocketJob) -> io::Result<()> {
+        exclusive_listener::bind(socket, job.address)
+    }
+
+    fn listen_exclusive(socket: &Socket, job: &SocketJob, backlog: i32) -> Result<(), FailedCall> {
+        exclusive_listener::listen(socket, job, backlog, own_uid())
     }
 
     fn shares_after_bind(job: &SocketJob) -> bool {
@@ -166,7 +175,7 @@ impl System for Linux {
             PortOwner::None => kind.into(),
             PortOwner::TimeWait => BindRefusal {
                 note: Some(
-                    "in use by connections that are still closing, after a listener that was not shared",
+                    "in use for up to 60 s by closing connections of a listener with other options",
                 ),
                 ..kind.into()
             },

@@ -8,10 +8,10 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
 use crate::error_kind::ErrorKind;
-use crate::socket_job::{BindRefusal, SocketJob};
+use crate::socket_job::{BindRefusal, FailedCall, SocketJob};
 use crate::steering_program::Instruction;
 use crate::support::Support;
 
@@ -49,6 +49,10 @@ mod here;
 mod here;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
+mod bound_sockets;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod exclusive_listener;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod proc_net;
 #[cfg(any(
     windows,
@@ -70,7 +74,8 @@ pub(crate) use here::Here;
 ///
 /// Each function sets options of one socket. An option that the system lacks is an error of kind
 /// [`io::ErrorKind::Unsupported`], never ignored. No function opens, binds or prints anything, with
-/// two exceptions: `support` of FreeBSD opens a socket, and `explain` of Linux reads `/proc/net`.
+/// these exceptions: `support` of FreeBSD opens a socket, `explain` of Linux reads `/proc/net`, and
+/// `bind_exclusive` and `listen_exclusive` are calls of a listener.
 pub(crate) trait System {
     /// The raw error numbers of a missing address family, protocol or option.
     const UNSUPPORTED: &'static [i32];
@@ -85,7 +90,17 @@ pub(crate) trait System {
 
     /// Makes the socket one that no other socket can join: sets the system's exclusive option, if
     /// any, and clears the sharing options that the caller may have set. Called before `bind`.
-    fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()>;
+    fn set_exclusive(socket: &SockRef<'_>, job: &SocketJob) -> io::Result<()>;
+
+    /// Binds a new exclusive TCP listener, after [`System::set_exclusive`].
+    fn bind_exclusive(socket: &Socket, job: &SocketJob) -> io::Result<()> {
+        socket.bind(&job.address.into())
+    }
+
+    /// Listens, after [`System::bind_exclusive`].
+    fn listen_exclusive(socket: &Socket, _job: &SocketJob, backlog: i32) -> Result<(), FailedCall> {
+        socket.listen(backlog).map_err(FailedCall::of("listen"))
+    }
 
     /// Whether the socket has the option that [`System::set_shared`] sets.
     fn is_shared(_socket: &SockRef<'_>) -> io::Result<bool> {

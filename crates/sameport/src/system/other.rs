@@ -28,7 +28,7 @@ impl System for Other {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()> {
+    fn set_exclusive(socket: &SockRef<'_>, _job: &SocketJob) -> io::Result<()> {
         socket.set_reuse_address(false)
     }
 }

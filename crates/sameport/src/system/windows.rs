@@ -40,7 +40,7 @@ impl System for Windows {
         socket.set_reuse_address(true)
     }
 
-    fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()> {
+    fn set_exclusive(socket: &SockRef<'_>, _job: &SocketJob) -> io::Result<()> {
         socket.set_reuse_address(false)?;
         raw::set(socket, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1)
     }
