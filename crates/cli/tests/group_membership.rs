@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use harness::{
     Patience, Process, TIMEOUT, User, c_program, chown_to, command_for, descendants, find_program,
-    free_port, in_test_dir, sameport, spawn_process, start_command, start_run,
+    free_port, in_test_dir, sameport, spawn_process, start, start_command, start_run,
 };
 
 const IN_USE: &str = "bind: Address already in use";
@@ -266,7 +266,7 @@ fn named_run_keeps_its_group() {
         let changed = who("tcp", port, &["once", "changed"]);
         let words = ["upgrade", &name, "--"].map(String::from);
         let words: Vec<_> = words.iter().chain(&changed).collect();
-        let upgraded = harness::start(*user, &words).wait();
+        let upgraded = start(*user, &words).wait();
         assert_eq!(upgraded.code, 0, "{upgraded:?}");
         let after = answered_by("tcp", port, 1);
         assert!(before.is_disjoint(&after), "{before:?} {after:?}");
@@ -293,20 +293,13 @@ fn who_on(ip: &str, port: u16, more: &[&str]) -> Vec<String> {
 fn a_more_specific_address_is_a_join() {
     for user in User::all() {
         let port = free_port();
-        let dir = dir_named("runtime", *user);
         let name = format!("wide-{port}");
         let run = |options: &[&str], command: &[String]| {
             let words = ["run"].into_iter().chain(options.iter().copied()).chain(["--"]);
             let words: Vec<&str> = words.chain(command.iter().map(String::as_str)).collect();
-            let mut run = command_for(*user, sameport(), &words);
-            run.env("XDG_RUNTIME_DIR", &dir);
-            spawn_process(run)
+            start(*user, &words)
         };
-        let status = || {
-            let mut status = command_for(*user, sameport(), &["status", &name, "--json"]);
-            status.env("XDG_RUNTIME_DIR", &dir);
-            spawn_process(status).wait().stdout
-        };
+        let status = || start(*user, &["status", &name, "--json"]).wait().stdout;
         let wide = run(&["--name", &name], &who_on("0.0.0.0", port, &[]));
         let before = answered_by("tcp", port, 1);
         let refused = run(&[], &who_on("127.0.0.1", port, &["other"])).wait();

@@ -8,7 +8,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use harness::{Process, User, eventually, in_test_dir, kill, spawn_process, start_command};
+use harness::{
+    Process, User, eventually, in_test_dir, kill, spawn_process, start_command, start_run,
+};
 
 const LEAVES: &str = "SAMEPORT_TEST_LEAVES";
 
@@ -108,4 +110,15 @@ fn a_process_at_another_terminal_stays() {
     executable.wait();
     assert_nothing_left("a shell", &left, &dir);
     assert!(shell.is_running());
+}
+
+/// The report of an ended run is in the directory that the keeper removes.
+#[test]
+fn a_run_leaves_its_files_there() {
+    for user in User::all() {
+        let name = format!("kept-{}-{user:?}", std::process::id());
+        let exited = start_run(*user, &["--name", &name, "--max-restarts", "0"], &["true"]).wait();
+        let file = format!("sameport/{name}.ended");
+        assert!(harness::runtime_dir(*user).join(&file).exists(), "{exited:?}");
+    }
 }

@@ -22,7 +22,7 @@ pub(crate) mod traps;
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -59,6 +59,13 @@ impl User {
     pub(crate) fn all() -> &'static [User] {
         if is_root() { &[User::Current, User::Nobody] } else { &[User::Current] }
     }
+
+    fn runtime_name(self) -> &'static str {
+        match self {
+            Self::Current => "xdg-runtime",
+            Self::Nobody => "xdg-runtime-nobody",
+        }
+    }
 }
 
 /// The effective user of the tests.
@@ -79,6 +86,11 @@ static TEST_DIR: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     keeper::start(dir.path());
+    for user in User::all() {
+        let runtime = dir.path().join(user.runtime_name());
+        std::fs::DirBuilder::new().mode(0o700).create(&runtime).unwrap();
+        chown_to(&runtime, *user);
+    }
     dir
 });
 
@@ -117,7 +129,13 @@ pub(crate) fn start<S: AsRef<OsStr>>(user: User, arguments: &[S]) -> Process {
     start_command(user, sameport().as_os_str(), arguments)
 }
 
-/// Starts a program as this user. The environment has only PATH and the mark of the tests.
+/// The XDG_RUNTIME_DIR of this test executable for this user: what a run leaves there is removed with it.
+pub(crate) fn runtime_dir(user: User) -> PathBuf {
+    in_test_dir(user.runtime_name())
+}
+
+/// Starts a program as this user. The environment has only PATH, [`runtime_dir`] and the mark of the
+/// tests.
 pub(crate) fn start_command<P: AsRef<OsStr>, S: AsRef<OsStr>>(
     user: User,
     program: P,
@@ -137,6 +155,7 @@ pub(crate) fn command_for<P: AsRef<OsStr>, S: AsRef<OsStr>>(
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        .env("XDG_RUNTIME_DIR", runtime_dir(user))
         .env(keeper::MARK, TEST_DIR.path())
         .current_dir(TEST_DIR.path())
         .stdin(Stdio::null())

@@ -131,7 +131,13 @@ fn the_record_of_another_user_is_not_acted_on() {
     let words =
         words.chain(rogue_command("good").into_iter().map(|word| word.replace("{port}", &port)));
     let words: Vec<String> = words.collect();
-    let supervisor = spawn_process(command_for(User::Nobody, sameport(), &words));
+    // The directory in which root looks for the runs of this user.
+    let of_user = |words: &[String]| {
+        let mut command = command_for(User::Nobody, sameport(), words);
+        command.env_remove("XDG_RUNTIME_DIR");
+        spawn_process(command)
+    };
+    let supervisor = of_user(&words);
     supervisor.wait_for_stderr(" is ready");
     let pid = listed(&name).unwrap()["workers"][0]["pid"].as_i64().unwrap();
     let record = std::path::Path::new(folder).join(format!("{name}.json"));
@@ -148,8 +154,9 @@ fn the_record_of_another_user_is_not_acted_on() {
         assert!(exited.stderr.contains(hint), "{exited:?}");
     }
     assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
-    let ended = spawn_process(command_for(User::Nobody, sameport(), &["stop", &name])).wait();
+    let ended = of_user(&["stop".to_owned(), name.clone()]).wait();
     assert_eq!(ended.code, 0, "{ended:?}");
+    let _ = std::fs::remove_file(record.with_extension("ended"));
 }
 
 /// An ended run of root does not hide the running one of another user.
