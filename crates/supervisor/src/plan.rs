@@ -71,6 +71,9 @@ pub struct RunEnvironment {
     pub ld_preload: Option<OsString>,
     /// NOTIFY_SOCKET, the socket of the service manager.
     pub notify_socket: Option<OsString>,
+    /// The cgroup of the service that this process is, if a service manager started it (NOTIFY_SOCKET,
+    /// SYSTEMD_EXEC_PID).
+    pub service: Option<String>,
     /// WATCHDOG_USEC and WATCHDOG_PID: the watchdog of the service manager.
     pub watchdog: WatchdogVariables,
     /// LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: sockets that the service manager passes.

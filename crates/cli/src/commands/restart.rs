@@ -19,7 +19,7 @@ hand (`run --drain`), and then receives the stop signal, while the restart goes 
 replacement that does not become ready ends the restart, and the old worker stays. Another change is \
 accepted while only drains remain. Ctrl-C ends this output, not the restart. If the supervisor was killed, \
 this command starts it again with the same options, detached from the terminal; it takes over the workers, \
-their environment and their output.
+their environment and their output. The supervisor of a service is started by `systemctl restart` instead.
 
 Exits with 1 when a worker was not replaced.";
 

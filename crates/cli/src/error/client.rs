@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 
+use sameport_policy::holder::Unit;
 use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::StartLine;
 use sameport_supervisor::control::client::{ClientError, DeadSupervisor, now, users_of};
@@ -10,9 +11,9 @@ use sameport_supervisor::control::protocol::FaultKind;
 use sameport_sys::run_files::ConnectError;
 
 use super::{ExitKind, Failure};
-use crate::operations::named_runs::OwnerError;
-use crate::output::shell;
+use crate::operations::named_runs::{OwnerError, service_of};
 use crate::output::text::{age, elapsed, printable, sentence_list, shorten};
+use crate::output::{holder, shell};
 
 /// Pids or names in one message.
 const LISTED: usize = 16;
@@ -53,7 +54,10 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
         ClientError::Ended(ended) => {
             let before = age(elapsed(ended.ended, now()));
             let why = printable(&ended.why);
-            let again = start_again(name, &ended.info.command, ended.start_line.as_ref());
+            let again = match service_of(&ended.info) {
+                Some(unit) => format!("start it again: {}", holder::start(&unit)),
+                None => start_again(name, &ended.info.command, ended.start_line.as_ref()),
+            };
             let users = users_of(name);
             let hint = match users.first() {
                 None => again,
@@ -65,7 +69,10 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
             };
             Failure::failed(format!("{name} has ended: {why}, {before} ago")).hint(hint)
         }
-        ClientError::SupervisorDead(dead) => dead_supervisor(name, dead),
+        ClientError::SupervisorDead(dead) => {
+            let unit = dead.record.as_ref().and_then(|record| service_of(&record.info));
+            dead_supervisor(name, dead, unit.as_ref())
+        }
         ClientError::Unreachable(ConnectError::Busy) => {
             Failure::failed(format!("{supervisor} does not take another connection"))
                 .hint("its queue is full: try again in a few seconds, or see whether it is stopped")
@@ -139,7 +146,11 @@ fn start_again(name: &RunName, command: &[OsString], line: Option<&StartLine>) -
 }
 
 /// A supervisor that was killed: its workers may still serve.
-fn dead_supervisor(name: &RunName, dead: &DeadSupervisor) -> Failure {
+pub(super) fn dead_supervisor(
+    name: &RunName,
+    dead: &DeadSupervisor,
+    unit: Option<&Unit>,
+) -> Failure {
     let Some(record) = &dead.record else {
         return Failure::failed(format!(
             "the supervisor of {name} is gone and left no record of its workers"
@@ -150,9 +161,16 @@ fn dead_supervisor(name: &RunName, dead: &DeadSupervisor) -> Failure {
     let line = record.continuation.as_ref().and_then(|next| {
         StartLine::of(&record.info, &next.arguments, &next.directory, next.copies)
     });
-    let again = start_again(name, &record.info.command, line.as_ref());
-    let next =
-        |it| format!("`sameport restart {name}` replaces {it}, `sameport stop {name}` ends {it}");
+    let again = match unit {
+        Some(unit) => format!("start it again: {}", holder::restart(unit)),
+        None => start_again(name, &record.info.command, line.as_ref()),
+    };
+    let next = |it| match unit {
+        Some(unit) => format!("replace {it}: {}", holder::restart(unit)),
+        None => {
+            format!("`sameport restart {name}` replaces {it}, `sameport stop {name}` ends {it}")
+        }
+    };
     match &dead.running_workers[..] {
         [] => Failure::failed(format!("{supervisor} is gone, and so are its workers")).hint(again),
         [pid] => Failure::failed(format!(
@@ -165,6 +183,17 @@ fn dead_supervisor(name: &RunName, dead: &DeadSupervisor) -> Failure {
         ))
         .hint(next("them")),
     }
+}
+
+/// The run of a service, which its manager starts: a supervisor beside it would have neither the manager's
+/// restarts nor its limits, and the service's own next supervisor would find the name taken.
+pub(crate) fn service_failure(name: &RunName, unit: &Unit) -> Failure {
+    let service = shell::word(&unit.name);
+    Failure::failed(format!(
+        "the supervisor of {name} was killed, and {service} starts it: another would be outside of the \
+         service"
+    ))
+    .hint(holder::restart(unit))
 }
 
 /// A program for `reexec` that cannot be executed.

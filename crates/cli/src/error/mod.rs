@@ -39,7 +39,7 @@ use crate::output::text::printable;
 #[cfg(target_os = "linux")]
 pub(crate) use address::{listen_failure, refusal_advice};
 #[cfg(target_os = "linux")]
-pub(crate) use client::{client_failure, program_failure};
+pub(crate) use client::{client_failure, program_failure, service_failure};
 #[cfg(target_os = "linux")]
 pub(crate) use launch::{directory_failure, user_failure};
 #[cfg(target_os = "linux")]

@@ -14,10 +14,15 @@ use sameport_sys::process::StartError;
 use sameport_sys::run_files::{ClaimError, ConnectError};
 use sameport_sys::seccomp::InstallStage;
 
+use sameport_policy::holder::{Manager, Unit};
+use sameport_sys::effective_user;
+
+use super::client::{dead_supervisor, service_failure};
 use super::*;
 use crate::operations::attach::Error as AttachmentError;
 use crate::operations::guard::{Error as GuardError, GuardEffect, GuardState};
 use crate::operations::why::Error as WhyError;
+use crate::output::holder::root_prefix;
 
 fn io_error() -> io::Error {
     io::Error::from_raw_os_error(5)
@@ -141,6 +146,7 @@ fn gone(running: &[i32]) -> ClientError {
         command: ["node", "it's.js", "a b", "", "--x=1"].map(Into::into).into(),
         directory: "/".into(),
         since: 0,
+        service: None,
     };
     let mut record =
         RunRecord::new(&about, &[], sameport_supervisor::control::RunHistory::default());
@@ -187,6 +193,25 @@ fn a_dead_supervisor_is_explained_with_the_next_step() {
     let many: Vec<i32> = (100..200).collect();
     let (_, message, _) = advice(&gone(&many));
     assert!(message.contains("115 and 84 more"), "{message}");
+}
+
+/// A run of a service is started by its manager only.
+#[test]
+fn a_dead_supervisor_of_a_service_is_the_managers() {
+    let unit = Unit { manager: Manager::System, name: "web.service".into() };
+    let name = "web".parse().unwrap();
+    let restart = format!("{}systemctl restart web.service", root_prefix(effective_user()));
+    for (running, hint) in [
+        (&[41, 42][..], format!("replace them: {restart}")),
+        (&[41], format!("replace it: {restart}")),
+        (&[], format!("start it again: {restart}")),
+    ] {
+        let ClientError::SupervisorDead(dead) = gone(running) else { panic!() };
+        let failure = dead_supervisor(&name, &dead, Some(&unit));
+        assert_eq!(failure.hint, Some(hint));
+    }
+    let failure = service_failure(&name, &unit);
+    assert_eq!((failure.kind, failure.hint), (ExitKind::Failed, Some(restart)));
 }
 
 #[test]

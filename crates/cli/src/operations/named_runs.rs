@@ -1,6 +1,11 @@
 //! The named runs of this user, or of another one.
 
+use std::env;
+
+use sameport_policy::holder::{Unit, unit_of};
+use sameport_supervisor::control::RunInfo;
 use sameport_supervisor::control::client::Client;
+use sameport_sys::systemd;
 use sameport_sys::users::{effective_uid, user_id};
 
 use super::runtime_dir::runtime_dir;
@@ -40,4 +45,22 @@ pub(crate) fn sees_all() -> bool {
 /// The names of the runs of this user, also of those whose supervisor does not answer.
 pub(crate) fn names() -> Vec<String> {
     Client::new(runtime_dir()).names().iter().map(ToString::to_string).collect()
+}
+
+/// The cgroup of the service that this process is. A manager passes NOTIFY_SOCKET (`sd_notify(3)`) or its own
+/// pid for the process (SYSTEMD_EXEC_PID, systemd 248, `systemd.exec(5)`); other programs in the cgroup, such
+/// as a shell below cron, are not started again by the manager.
+pub(crate) fn own_service() -> Option<String> {
+    let pid = std::process::id().to_string();
+    let is_main = env::var_os("NOTIFY_SOCKET").is_some()
+        || env::var_os("SYSTEMD_EXEC_PID").is_some_and(|it| *it == *pid);
+    let cgroup = is_main.then(systemd::own_cgroup).flatten()?;
+    unit_of(&cgroup).map(|_| cgroup)
+}
+
+/// The service that starts this run, if its manager knows it and answers this user.
+pub(crate) fn service_of(info: &RunInfo) -> Option<Unit> {
+    let unit = unit_of(info.service.as_deref()?)?;
+    let known = systemd::show_units(unit.manager, std::slice::from_ref(&unit.name), false);
+    known.into_iter().map(|facts| facts.unit).find(|it| *it == unit)
 }

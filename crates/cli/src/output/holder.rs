@@ -258,8 +258,17 @@ fn attach(unit: &Unit, caller: u32) -> String {
 
 /// The command that restarts a unit.
 pub(crate) fn restart(unit: &Unit) -> String {
+    change(unit, "restart")
+}
+
+/// The command that starts a unit.
+pub(crate) fn start(unit: &Unit) -> String {
+    change(unit, "start")
+}
+
+fn change(unit: &Unit, verb: &str) -> String {
     let (systemctl, name) = (systemctl(unit.manager), shell::word(&unit.name));
-    format!("{}{systemctl} restart {name}", manager_prefix(unit.manager, effective_user()))
+    format!("{}{systemctl} {verb} {name}", manager_prefix(unit.manager, effective_user()))
 }
 
 fn manager_prefix(manager: Manager, caller: u32) -> String {

@@ -141,8 +141,12 @@ fn what_others_chose_does_not_steer_the_terminal() {
 }
 
 fn runs() -> Vec<RunEntry> {
-    let about =
-        RunInfo { command: vec!["db".into(), "-x y".into()], directory: "/".into(), since: 0 };
+    let about = RunInfo {
+        command: vec!["db".into(), "-x y".into()],
+        directory: "/".into(),
+        since: 0,
+        service: None,
+    };
     let mut record = RunRecord::new(&about, &[], RunHistory::default());
     record.pid = 7;
     let gone = DeadSupervisor { record: Some(record), running_workers: vec![8, 9] };

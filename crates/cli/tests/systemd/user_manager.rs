@@ -7,7 +7,8 @@ use crate::traffic::{
     SERVER, assert_nothing_lost, assert_only_in_hand, pause, server_bind, under_load,
 };
 
-const UNIT: &str = "/home/ann/.config/systemd/user/web.service";
+/// The unit of ann.
+pub(crate) const UNIT: &str = "/home/ann/.config/systemd/user/web.service";
 
 pub(crate) fn as_ann(command: &str) -> Vec<String> {
     let words = format!(

@@ -84,6 +84,7 @@ pub(crate) async fn willing(door: ControlSocket, mut calls: mpsc::Receiver<Pendi
 
 pub(crate) fn about() -> RunInfo {
     RunInfo {
+        service: None,
         command: vec!["node".into(), "server.js".into()],
         directory: Path::new("/srv").into(),
         since: 1,

@@ -19,6 +19,10 @@ pub struct RunInfo {
     pub directory: OsString,
     /// Start of the run, in milliseconds since 1970.
     pub since: u64,
+    /// The cgroup of the service that the supervisor is, if a service manager started it. Earlier builds do
+    /// not write it.
+    #[serde(default)]
+    pub service: Option<String>,
 }
 
 /// The content of the file.

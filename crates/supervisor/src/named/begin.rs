@@ -48,6 +48,7 @@ impl<'a> NamedRun<'a> {
             command: plan.command.clone(),
             directory: plan.launch.directory.as_ref().unwrap_or(&options.directory).into(),
             since: client::now(),
+            service: plan.environment.service.clone(),
         };
         let earlier = claim.take_earlier();
         let last_run = history::addresses_of(&earlier, &info);
@@ -107,6 +108,8 @@ impl<'a> NamedRun<'a> {
         mut state: HandoverState,
     ) -> Result<Self, RunError> {
         let failed = |error| RunError::System("go on with the run", error);
+        // An earlier build did not pass it on.
+        state.info.service.clone_from(&plan.environment.service);
         let commands = state.take_commands(&plan.launch);
         let lifecycle = Lifecycle::restore(options.settings.clone(), state.snapshot());
         let socket =

@@ -69,7 +69,7 @@ fn words(line: &[u8]) -> Vec<String> {
 }
 
 /// The line of version 2 has hierarchy 0 and no controllers.
-fn cgroup(lines: &str) -> Option<String> {
+pub(crate) fn cgroup(lines: &str) -> Option<String> {
     lines.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 

@@ -11,4 +11,4 @@ mod units;
 pub use journal::is_journal;
 pub use notify_inbox::NotifyInbox;
 pub use notify_socket::{NotifyRecord, NotifySocket, NotifyState};
-pub use units::{is_booted, show as show_units};
+pub use units::{is_booted, own_cgroup, show as show_units};

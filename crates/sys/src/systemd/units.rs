@@ -49,6 +49,12 @@ pub fn is_booted() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
+/// The path of this process in the hierarchy of cgroup v2, by which a manager knows the processes of a unit.
+#[must_use]
+pub fn own_cgroup() -> Option<String> {
+    crate::proc::details::cgroup(&std::fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
 /// Whether the manager runs, and serves this user.
 fn is_running(manager: Manager) -> bool {
     match manager {

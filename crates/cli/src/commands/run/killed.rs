@@ -10,7 +10,8 @@ use sameport_supervisor::{RunBegin, RunEvent};
 
 use super::args::Args;
 use super::plan;
-use crate::error::{Failure, client_failure, revive_failure, run_failure};
+use crate::error::{Failure, client_failure, revive_failure, run_failure, service_failure};
+use crate::operations::named_runs::service_of;
 use crate::operations::revive;
 use crate::operations::revive::ReviveError;
 use crate::output::run::changes::revived_text;
@@ -47,7 +48,8 @@ pub(crate) fn end_orphans(
     outcome.map(drop).map_err(|error| run_failure(&plan, &error))
 }
 
-/// Starts the supervisor again, and waits until it has replaced the workers.
+/// Starts the supervisor again, and waits until it has replaced the workers. That of a service is its manager's
+/// to start.
 ///
 /// # Errors
 ///
@@ -58,6 +60,10 @@ pub(crate) fn revive(
     quiet: bool,
     on_update: &mut dyn FnMut(&WorkerUpdate),
 ) -> Result<(), Failure> {
+    let service = dead.record.as_ref().and_then(|record| service_of(&record.info));
+    if let Some(unit) = service {
+        return Err(service_failure(name, &unit));
+    }
     let revived = match revive::start(&dead) {
         Ok(revived) => revived,
         Err(ReviveError::NotRecorded) => {

@@ -17,6 +17,7 @@ use super::args::{
     Args, ChildrenArgument, LaunchArgs, NamedArgs, QueueArgument, ReadyArgument, ViaArgument,
 };
 use crate::error::{Failure, directory_failure, user_failure};
+use crate::operations::named_runs::own_service;
 use crate::operations::runtime_dir::runtime_dir;
 
 /// # Errors
@@ -83,6 +84,7 @@ fn environment(launch: &LaunchOptions) -> RunEnvironment {
         runtime_dir: runtime_dir(),
         ld_preload: of_workers("LD_PRELOAD"),
         notify_socket: env::var_os("NOTIFY_SOCKET"),
+        service: own_service(),
         watchdog: WatchdogVariables { period: text("WATCHDOG_USEC"), pid: text("WATCHDOG_PID") },
         activation: Activation {
             pid: text("LISTEN_PID"),
