@@ -15,7 +15,17 @@ use harness::{Patience, TIMEOUT, copy_of, find_program, in_test_dir, is_root, ke
 use sameport_console::{Block, Call, Page, SESSION, Session, Setup, Step, contains, draw, same};
 
 /// The pages whose blocks are run, without `.md`.
-const PAGES: &[&str] = &["README", "docs/session"];
+const PAGES: &[&str] = &[
+    "README",
+    "docs/session",
+    "docs/guides/README",
+    "docs/guides/deploy",
+    "docs/guides/canary",
+    "docs/guides/taken",
+    "docs/guides/protect",
+    "docs/guides/systemd",
+    "docs/guides/container",
+];
 
 /// Words after the language of a block that the test of its page does not run, and who runs it.
 const MARKS: &[(&str, &str)] = &[
@@ -29,7 +39,6 @@ const BUILDS: &[&str] = &[
     // The second half of the first command is run by the test of the README.
     FIRST_COMMAND,
     "cargo test --workspace",
-    "cargo install --path crates/cli",
 ];
 
 const FIRST_COMMAND: &str = "cargo build -p sameport-cli --bins --examples && \
@@ -237,6 +246,26 @@ fn readme() {
 #[test]
 fn session() {
     run("docs/session");
+}
+
+#[test]
+fn deploy() {
+    run("docs/guides/deploy");
+}
+
+#[test]
+fn canary() {
+    run("docs/guides/canary");
+}
+
+#[test]
+fn taken() {
+    run("docs/guides/taken");
+}
+
+#[test]
+fn protect() {
+    run("docs/guides/protect");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! docs/systemd.md is true: its files and commands as they are printed.
 
+use sameport_console::{Page, same};
+
 use crate::harness::{find_program, skip};
 use crate::machine::{Setup, Systemd};
 use crate::traffic::shipped;
@@ -57,6 +59,29 @@ fn first_example_works_as_printed() {
         machine.shell(command);
     }
     assert_eq!(machine.property("sameport@web", "StatusText"), "4 of 4 workers ready");
+}
+
+/// docs/guides/systemd.md, with the unit of the package.
+#[test]
+fn commands_of_the_guide_print_what_it_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guides/systemd.md");
+    let page = Page::new(&std::fs::read_to_string(path).unwrap());
+    let setup = Setup {
+        units: &[("sameport@.service", &shipped("sameport@.service"))],
+        ..Setup::default()
+    };
+    let Some(machine) = Systemd::boot("systemd-guide", &setup) else { return };
+    let blocks = page.blocks().into_iter().filter(|block| block.mark == "systemd");
+    let steps: Vec<_> = blocks.flat_map(|block| block.steps().unwrap()).collect();
+    assert!(steps.len() > 6, "{steps:?}");
+    for step in steps {
+        let command = format!("exec 2>&1; {}", step.command);
+        let exited = machine.run_words(&["sh", "-c", &command]);
+        let output: Vec<String> =
+            exited.stdout.lines().map(|it| it.trim_end().to_owned()).collect();
+        let (line, command) = (step.line, step.command);
+        assert!(same(&step.output, &output), "line {line}: {command}: {output:#?}");
+    }
 }
 
 /// A unit that systemd warns about has a wrong line.

@@ -1,0 +1,181 @@
+//! `run` as the first process of a pid namespace, as in a container: docs/guides/container.md.
+#![cfg(target_os = "linux")]
+
+mod harness;
+#[path = "harness/sandbox.rs"]
+#[allow(dead_code, reason = "this executable uses a part of it")]
+mod sandbox;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+
+use harness::{
+    Process, SOCKET_TIMEOUT, User, ask, command_for, descendants, eventually, find_program,
+    free_port, in_test_dir, is_root, kill, sameport, skip, spawn_process, start_command,
+    wait_until_answering,
+};
+use sandbox::{refused_by, with_pre_exec};
+
+/// Answers with its pid; `/slow` when the file exists; `/orphan` leaves a child of a child that ends.
+const SERVER: &str = "
+import http.server, os, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == '/slow':
+            print('slow begins', flush=True)
+            while not os.path.exists(sys.argv[2]): time.sleep(0.01)
+        if self.path == '/orphan':
+            child = os.fork()
+            if child == 0:
+                if os.fork() == 0:
+                    time.sleep(0.1)
+                    print('orphan ends', flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
+        body = b'answer'
+        self.send_response(200)
+        self.send_header('content-length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *arguments): pass
+http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()
+";
+
+/// A run that is process 1 of its namespace.
+struct Container {
+    unshare: Process,
+    /// The run, as seen from here.
+    first: i32,
+    address: SocketAddr,
+    release: PathBuf,
+}
+
+impl Container {
+    fn start(test: &str, options: &[&str]) -> Option<Self> {
+        let python = find_program("python3")?;
+        let mut words = vec!["--pid", "--fork", "--mount-proc", "--kill-child"];
+        if !is_root() {
+            words.push("--map-root-user");
+        }
+        let probe = [&words[..], &["true"]].concat();
+        let probe = start_command(User::Current, "unshare", &probe).wait();
+        if probe.code != 0 {
+            skip(test, &format!("no pid namespace: {}", probe.stderr.trim_end()));
+            return None;
+        }
+        let port = free_port();
+        let dir = in_test_dir(test);
+        std::fs::create_dir(&dir).unwrap();
+        let release = dir.join("release");
+        let mut command = command_for(User::Current, "unshare", &words);
+        command.arg(sameport()).arg("run").args(options).arg("--").arg(python);
+        command.args(["-c", SERVER, &port.to_string()]).arg(&release);
+        command.env("XDG_RUNTIME_DIR", &dir);
+        let unshare = spawn_process(command);
+        let address = ([127, 0, 0, 1], port).into();
+        wait_until_answering(address);
+        let children = format!("/proc/{0}/task/{0}/children", unshare.pid());
+        let children = std::fs::read_to_string(children).unwrap();
+        let first = children.trim().parse().unwrap();
+        Some(Self { unshare, first, address, release })
+    }
+
+    /// A connection with this request.
+    fn request(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        stream
+    }
+}
+
+fn is_zombie(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+}
+
+/// The signal of `docker stop`: requests in hand are answered, then everything ends.
+#[test]
+fn sigterm_drains() {
+    let options = ["--name", "web", "-n", "2", "--ready", "tcp"];
+    let Some(container) = Container::start("pid-one-drains", &options) else { return };
+    for worker in [1, 2] {
+        let is_ready = eventually(|| {
+            let lines = container.unshare.stderr();
+            let begin = format!("worker {worker} (pid ");
+            lines
+                .lines()
+                .any(|line| line.contains(&begin) && line.ends_with(" is ready"))
+                .then_some(())
+        });
+        assert!(is_ready.is_some(), "{}", container.unshare.stderr());
+    }
+    let mut slow = container.request("/slow");
+    container.unshare.wait_for_stdout("slow begins");
+    kill(container.first, libc::SIGTERM);
+    container.unshare.wait_for_stderr(" drains");
+    std::fs::write(&container.release, "").unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    let exited = container.unshare.wait();
+    assert!(
+        answer.starts_with("HTTP/1.0 200") && answer.ends_with("answer"),
+        "{answer} {exited:?}"
+    );
+    assert_eq!(exited.code, 0, "{exited:?}");
+    assert!(TcpStream::connect(container.address).is_err());
+}
+
+/// A plain run passes the signal on at once: what a program then has in hand is its own affair.
+#[test]
+fn sigterm_ends_a_plain_run() {
+    let Some(container) = Container::start("pid-one-plain", &["-n", "2"]) else { return };
+    kill(container.first, libc::SIGTERM);
+    let exited = container.unshare.wait();
+    assert_eq!(exited.code, 128 + libc::SIGTERM, "{exited:?}");
+    assert!(TcpStream::connect(container.address).is_err());
+}
+
+/// Process 1 gets the orphans of its namespace. No zombie stays.
+#[test]
+fn orphans_are_reaped() {
+    let Some(container) = Container::start("pid-one-orphans", &["--name", "web"]) else { return };
+    for _ in 0..3 {
+        let mut answer = String::new();
+        container.request("/orphan").read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("answer"), "{answer}");
+    }
+    let ended = eventually(|| {
+        let output = container.unshare.stdout();
+        (output.matches("orphan ends").count() == 3).then_some(())
+    });
+    assert!(ended.is_some(), "{}", container.unshare.stdout());
+    let found = eventually(|| {
+        let zombies: Vec<i32> =
+            descendants(container.first).into_iter().filter(|pid| is_zombie(*pid)).collect();
+        zombies.is_empty().then_some(())
+    });
+    assert!(found.is_some(), "zombies: {:?}", descendants(container.first));
+}
+
+/// The default profile of Docker refuses `pidfd_getfd` without CAP_SYS_PTRACE.
+#[test]
+fn profile_of_a_container_leaves_preload() {
+    let Some(python) = find_program("python3") else {
+        return skip("pid-one-profile", "no python3");
+    };
+    let port = free_port();
+    let mut command = command_for(User::Current, sameport(), &["run", "-n", "2", "--"]);
+    command.arg(python).args(["-c", SERVER, &port.to_string(), "-"]);
+    let refused = || refused_by(libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned());
+    let run = spawn_process(with_pre_exec(command, refused));
+    run.wait_for_stderr(
+        "using preload, because seccomp cannot: a system call filter refuses pidfd_getfd",
+    );
+    run.wait_for_stderr("permit pidfd_getfd in the seccomp profile of the container or sandbox");
+    run.wait_for_stderr("is now shared by 2");
+    let answer = ask(([127, 0, 0, 1], port).into(), b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    assert!(answer.ends_with(b"answer"));
+    assert_eq!(run.terminate().code, 128 + libc::SIGTERM);
+}
