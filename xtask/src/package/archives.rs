@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 
-use super::{Outcome, cargo, output, published, target_folder};
+use super::cargo::{Outcome, cargo, output, published, target_folder};
 
 /// Files of every archive. Cargo adds the first four.
 const COMMON: &[&str] = &[

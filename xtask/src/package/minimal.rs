@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Outcome, cargo, output, root, target_folder};
+use super::cargo::{Outcome, cargo, output, root, target_folder};
 
 /// The members: the libraries, and what their tests need.
 const MEMBERS: &[&str] = &["crates/addr", "crates/sameport", "tests/skips"];
