@@ -35,18 +35,41 @@ pub struct Address {
 
 impl Address {
     /// An address on every device. The IPv6 wildcard address is dual-stack.
+    ///
+    /// ```
+    /// use sameport_addr::{Address, Protocol};
+    ///
+    /// let address = Address::new(Protocol::Tcp, "127.0.0.1:80".parse()?);
+    /// assert_eq!((address.device, address.v6only), (None, false));
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
     #[must_use]
     pub fn new(protocol: Protocol, socket: SocketAddr) -> Self {
         Self { protocol, socket, device: None, v6only: false }
     }
 
     /// The port number.
+    ///
+    /// ```
+    /// use sameport_addr::{Address, Protocol};
+    ///
+    /// assert_eq!(Address::new(Protocol::Tcp, "[::1]:80".parse()?).port(), 80);
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
     #[must_use]
     pub fn port(&self) -> u16 {
         self.socket.port()
     }
 
     /// Whether this is the IPv6 wildcard address that also receives IPv4 traffic.
+    ///
+    /// ```
+    /// use sameport_addr::{Address, Protocol};
+    ///
+    /// assert!(Address::new(Protocol::Tcp, "[::]:80".parse()?).is_dual_stack());
+    /// assert!(!Address::new(Protocol::Tcp, "[::1]:80".parse()?).is_dual_stack());
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
     #[must_use]
     pub fn is_dual_stack(&self) -> bool {
         self.socket.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !self.v6only
@@ -54,6 +77,15 @@ impl Address {
 
     /// Whether a packet can match both addresses, so that the kernel's conflict rules apply between
     /// them: equal protocol and port, compatible devices, and one IP address contains the other.
+    ///
+    /// ```
+    /// use sameport_addr::{Address, Protocol};
+    ///
+    /// let any = Address::new(Protocol::Tcp, "[::]:80".parse()?);
+    /// assert!(any.overlaps(&Address::new(Protocol::Tcp, "127.0.0.1:80".parse()?)));
+    /// assert!(!any.overlaps(&Address::new(Protocol::Udp, "127.0.0.1:80".parse()?)));
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         let devices_match = match (&self.device, &other.device) {
@@ -68,6 +100,15 @@ impl Address {
 
     /// Whether this address is more specific than `wider`, so that the kernel prefers it for all
     /// traffic that matches both.
+    ///
+    /// ```
+    /// use sameport_addr::{Address, Protocol};
+    ///
+    /// let any = Address::new(Protocol::Tcp, "0.0.0.0:80".parse()?);
+    /// let one = Address::new(Protocol::Tcp, "127.0.0.1:80".parse()?);
+    /// assert!(one.is_within(&any) && !any.is_within(&one));
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
     #[must_use]
     pub fn is_within(&self, wider: &Self) -> bool {
         let same_ip = wider.contains_ip_of(self) && self.contains_ip_of(wider);
@@ -78,6 +119,14 @@ impl Address {
     }
 
     /// The address with its protocol, for messages: `127.0.0.1:80/tcp`.
+    ///
+    /// ```
+    /// use sameport_addr::{Address, Protocol};
+    ///
+    /// let address = Address::new(Protocol::Tcp, "127.0.0.1:80".parse()?);
+    /// assert_eq!(address.labelled().to_string(), "127.0.0.1:80/tcp");
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
     #[must_use]
     pub fn labelled(&self) -> impl fmt::Display + '_ {
         LabelledAddress(self)

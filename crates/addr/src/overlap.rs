@@ -7,6 +7,14 @@ use super::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether a socket that is bound to `mine` receives the traffic for a socket that is bound to `theirs`.
 /// `v6only`: whether the first socket excludes IPv4 (`IPV6_V6ONLY`), which matters for `::` only.
+///
+/// ```
+/// use sameport_addr::contains_ip;
+///
+/// let (any, one) = ("::".parse()?, "127.0.0.1".parse()?);
+/// assert!(contains_ip(any, false, one) && !contains_ip(any, true, one));
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[must_use]
 pub fn contains_ip(mine: IpAddr, v6only: bool, theirs: IpAddr) -> bool {
     if mine == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !v6only {

@@ -43,12 +43,28 @@ pub struct PortSpec {
 
 impl PortSpec {
     /// Whether the text names a port alone, without an IP address or a device.
+    ///
+    /// ```
+    /// use sameport_addr::PortSpec;
+    ///
+    /// assert!("80/udp".parse::<PortSpec>()?.is_port());
+    /// assert!(!"127.0.0.1:80".parse::<PortSpec>()?.is_port());
+    /// # Ok::<(), sameport_addr::PortSpecError>(())
+    /// ```
     #[must_use]
     pub fn is_port(&self) -> bool {
         self.addr.host == Host::Any && self.device.is_none()
     }
 
     /// Parses a text whose port is not 0.
+    ///
+    /// ```
+    /// use sameport_addr::PortSpec;
+    ///
+    /// assert_eq!(PortSpec::parse_fixed("80")?.addr.port, 80);
+    /// assert!(PortSpec::parse_fixed("0").is_err());
+    /// # Ok::<(), sameport_addr::PortSpecError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -118,6 +134,10 @@ fn without_device(text: &str) -> Result<(String, Option<String>), PortSpecError>
 }
 
 /// Whether an interface can have this name (`dev_valid_name` of the kernel).
+///
+/// ```
+/// assert!(sameport_addr::is_device("eth0") && !sameport_addr::is_device("a name too long"));
+/// ```
 #[must_use]
 pub fn is_device(name: &str) -> bool {
     let is_forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace();

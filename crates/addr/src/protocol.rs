@@ -17,6 +17,10 @@ pub enum Protocol {
 
 impl Protocol {
     /// `tcp` or `udp`, as in messages and JSON.
+    ///
+    /// ```
+    /// assert_eq!(sameport_addr::Protocol::Tcp.name(), "tcp");
+    /// ```
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -38,11 +38,22 @@ use crate::socket_job::{Role, SocketJob};
 /// if the pair of addresses is already connected (`connect`); [`ErrorKind::BadAddress`] if no two
 /// addresses are of one family, such as `0.0.0.0:80` and `[::1]:80`; [`ErrorKind::Unsupported`]
 /// where sharing is unsupported; and all other kinds.
+#[doc(alias = "bindp")]
 pub fn connect(from: impl ToAddress, to: impl ToAddress) -> Result<TcpStream> {
     dial(&from.to_endpoint()?, &to.to_endpoint()?, Duration::MAX).map(Into::into)
 }
 
 /// As [`connect`], for at most `timeout` over all addresses; zero fails at once.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let server = sameport::listen("127.0.0.1:0")?;
+/// let second = Duration::from_secs(1);
+/// let client = sameport::connect_timeout("127.0.0.1:0", server.local_addr()?, second)?;
+/// assert_eq!(client.peer_addr()?, server.local_addr()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -60,6 +71,14 @@ pub fn connect_timeout(
 ///
 /// Between `bind` and `connect`, for some microseconds, the socket is a member of the group and can
 /// receive a datagram from another sender: check the sender with `recv_from`.
+///
+/// ```
+/// let server = sameport::bind_udp("127.0.0.1:0")?;
+/// let client = sameport::connect_udp("127.0.0.1:0", server.local_addr()?)?;
+/// client.send(b"hello")?;
+/// assert_eq!(server.recv_from(&mut [0; 8])?.1, client.local_addr()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -59,6 +59,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// The kind of the error.
+    ///
+    /// ```
+    /// let error = sameport::listen("127.0.0.1:x").unwrap_err();
+    /// assert_eq!(error.kind(), sameport::ErrorKind::BadAddress);
+    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -66,24 +71,56 @@ impl Error {
 
     /// The name of the failed call: `bind`, `listen`, `connect`, `socket`, `resolve`,
     /// `setsockopt(device)` and so on; `address` if a text is not an address.
+    ///
+    /// ```
+    /// let held = sameport::listen_exclusive("127.0.0.1:0")?;
+    /// let error = sameport::listen(held.local_addr()?).unwrap_err();
+    /// assert_eq!(error.call(), "bind");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn call(&self) -> &'static str {
         self.call
     }
 
     /// The address of the call; `FROM to TO` for a connection.
+    ///
+    /// ```
+    /// let held = sameport::listen_exclusive("127.0.0.1:0")?;
+    /// let error = sameport::listen(held.local_addr()?).unwrap_err();
+    /// assert_eq!(error.address(), held.local_addr()?.to_string());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
     /// The owner of the conflicting socket, a user id. Linux only, from `/proc/net`.
+    ///
+    /// ```
+    /// let held = sameport::listen_exclusive("127.0.0.1:0")?;
+    /// let error = sameport::listen(held.local_addr()?).unwrap_err();
+    /// if let Some(uid) = error.owner_uid() {
+    ///     println!("held by user {uid}");
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn owner_uid(&self) -> Option<u32> {
         self.owner_uid
     }
 
     /// The error of the operating system, if the call reached it.
+    ///
+    /// ```
+    /// let held = sameport::listen_exclusive("127.0.0.1:0")?;
+    /// let error = sameport::listen(held.local_addr()?).unwrap_err();
+    /// let error = error.os_error().expect("the system refused it");
+    /// assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "source")]
     #[must_use]
     pub fn os_error(&self) -> Option<&io::Error> {
         self.os.as_ref()
@@ -93,12 +130,29 @@ impl Error {
     ///
     /// `None` if the call did not reach the system, and for a timeout of
     /// [`connect_timeout`](crate::connect_timeout).
+    ///
+    /// ```
+    /// let held = sameport::listen_exclusive("127.0.0.1:0")?;
+    /// let error = sameport::listen(held.local_addr()?).unwrap_err();
+    /// println!("errno {:?}", error.raw_os_error());
+    /// let error = sameport::listen("127.0.0.1:x").unwrap_err();
+    /// assert_eq!(error.raw_os_error(), None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "errno")]
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         self.os.as_ref().and_then(io::Error::raw_os_error)
     }
 
     /// A suggestion for the user, without a full stop.
+    ///
+    /// ```
+    /// let held = sameport::listen_exclusive("127.0.0.1:0")?;
+    /// let error = sameport::listen(held.local_addr()?).unwrap_err();
+    /// assert!(error.hint().is_some_and(|hint| hint.contains("another port")));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self.kind {

@@ -120,6 +120,8 @@ pub use support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 /// let support = sameport::support();
 /// println!("{}, open to {}", support.sharing, support.join_policy);
 /// ```
+#[doc(alias = "SO_REUSEPORT")]
+#[doc(alias = "SO_REUSEPORT_LB")]
 #[must_use]
 pub fn support() -> Support {
     use system::System;

@@ -27,20 +27,39 @@ pub use std::os::windows::io::AsSocket as AsHandle;
 /// # Errors
 ///
 /// As [`Options::listen`].
+#[doc(alias = "SO_REUSEPORT")]
+#[doc(alias = "SO_REUSEPORT_LB")]
+#[doc(alias = "reuseport")]
 pub fn listen(address: impl ToAddress) -> Result<TcpListener> {
     Options::shared().listen(address)
 }
 
 /// Opens an exclusive TCP listener: [`Options::exclusive`], [`Options::listen`].
 ///
+/// ```
+/// let listener = sameport::listen_exclusive("127.0.0.1:0")?;
+/// assert!(sameport::listen_exclusive(listener.local_addr()?).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`Options::listen`].
+#[doc(alias = "SO_EXCLUSIVEADDRUSE")]
+#[doc(alias = "SO_EXCLBIND")]
 pub fn listen_exclusive(address: impl ToAddress) -> Result<TcpListener> {
     Options::exclusive().listen(address)
 }
 
 /// Opens a shared TCP listener on each address of an endpoint: [`Options::listen_all`].
+///
+/// ```
+/// // Every address of the name: often `127.0.0.1` and `[::1]`, on one port.
+/// for listener in sameport::listen_all("localhost:0")? {
+///     println!("{}", listener.local_addr()?);
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -51,23 +70,45 @@ pub fn listen_all(address: impl ToAddress) -> Result<Vec<TcpListener>> {
 
 /// Opens a shared UDP socket: [`Options::shared`], [`Options::bind_udp`].
 ///
+/// ```
+/// let first = sameport::bind_udp("127.0.0.1:0")?;
+/// let second = sameport::bind_udp(first.local_addr()?)?;
+/// assert_eq!(first.local_addr()?, second.local_addr()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`Options::listen`].
+#[doc(alias = "SO_REUSEPORT")]
 pub fn bind_udp(address: impl ToAddress) -> Result<UdpSocket> {
     Options::shared().bind_udp(address)
 }
 
 /// Opens an exclusive UDP socket: [`Options::exclusive`], [`Options::bind_udp`].
 ///
+/// ```
+/// let socket = sameport::bind_udp_exclusive("127.0.0.1:0")?;
+/// assert!(sameport::bind_udp(socket.local_addr()?).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`Options::listen`].
+#[doc(alias = "SO_EXCLUSIVEADDRUSE")]
 pub fn bind_udp_exclusive(address: impl ToAddress) -> Result<UdpSocket> {
     Options::exclusive().bind_udp(address)
 }
 
 /// Opens a shared UDP socket on each address of an endpoint: [`Options::bind_udp_all`].
+///
+/// ```
+/// for socket in sameport::bind_udp_all("localhost:0")? {
+///     println!("{}", socket.local_addr()?);
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -82,6 +123,15 @@ impl Options {
     /// Of a list, or a name with several addresses in the resolver's order, opens the first possible
     /// one, as std does; [`Options::listen_all`] opens all. For a bare port, opens one socket for
     /// both families, or for IPv4 on a machine without IPv6.
+    ///
+    /// ```
+    /// use sameport::Options;
+    ///
+    /// let listener = Options::shared().backlog(64).listen("127.0.0.1:0")?;
+    /// let other = Options::shared().listen(listener.local_addr()?)?;
+    /// # drop(other);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -118,6 +168,12 @@ impl Options {
 
     /// Opens a UDP socket. Addresses as for [`Options::listen`].
     ///
+    /// ```
+    /// let socket = sameport::Options::exclusive().bind_udp("127.0.0.1:0")?;
+    /// socket.send_to(b"to itself", socket.local_addr()?)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Options::listen`].
@@ -127,6 +183,12 @@ impl Options {
 
     /// Opens a UDP socket on each address of an endpoint. Addresses as for
     /// [`Options::listen_all`].
+    ///
+    /// ```
+    /// let all = sameport::Options::exclusive().bind_udp_all(["127.0.0.1:0", "127.0.0.1:0"])?;
+    /// assert_eq!(all.len(), 1);
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -60,6 +60,15 @@ impl Member<TcpListener> {
 
 impl MemberDrain {
     /// Whether the member gets no new connections: [`Member::withdraw`] succeeded.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let mut members = sameport::Options::exclusive().listen_n("127.0.0.1:0", 1)?;
+    /// let drain = members.remove(0).unwrap().drain(Duration::from_millis(1));
+    /// assert!(!drain.is_withdrawn());
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
         self.is_withdrawn

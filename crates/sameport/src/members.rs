@@ -44,18 +44,37 @@ pub struct Members<S> {
 
 impl<S> Members<S> {
     /// The number of members.
+    ///
+    /// ```
+    /// let members = sameport::Options::exclusive().listen_n("127.0.0.1:0", 2)?;
+    /// assert_eq!(members.len(), 2);
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
     /// Whether all members have been removed.
+    ///
+    /// ```
+    /// let mut members = sameport::Options::exclusive().listen_n("127.0.0.1:0", 1)?;
+    /// drop(members.remove(0));
+    /// assert!(members.is_empty());
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
     /// The address that all members have.
+    ///
+    /// ```
+    /// let members = sameport::Options::exclusive().listen_n("127.0.0.1:0", 2)?;
+    /// assert_eq!(members.get(1).unwrap().local_addr()?, members.local_addr());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
@@ -79,24 +98,50 @@ impl<S> Members<S> {
     ///
     /// `None` if the system does not report it: on all systems but Linux, and on Linux without
     /// `/proc/net`.
+    ///
+    /// ```
+    /// let members = sameport::Options::exclusive().listen_n("127.0.0.1:0", 2)?;
+    /// assert_ne!(members.others(), Some(1));
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn others(&self) -> Option<usize> {
         self.others
     }
 
     /// The processor of a member: [`Member::cpu`].
+    ///
+    /// ```
+    /// let members = sameport::Options::exclusive().listen_n("127.0.0.1:0", 2)?;
+    /// assert_eq!(members.cpu(0), None);
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn cpu(&self, index: usize) -> Option<usize> {
         self.members.get(index)?.cpu
     }
 
     /// A member, without taking it from the set.
+    ///
+    /// ```
+    /// let members = sameport::Options::exclusive().listen_n("127.0.0.1:0", 2)?;
+    /// assert!(members.get(1).is_some() && members.get(2).is_none());
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&Member<S>> {
         self.members.get(index)
     }
 
     /// The members, without taking them from the set.
+    ///
+    /// ```
+    /// let members = sameport::Options::exclusive().listen_n("127.0.0.1:0", 2)?;
+    /// for member in members.iter() {
+    ///     println!("{}", member.local_addr()?);
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn iter(&self) -> std::slice::Iter<'_, Member<S>> {
         self.members.iter()
     }
@@ -230,6 +275,15 @@ impl<S: AsHandle + Send + Sync + 'static> Member<S> {
     /// members. It is removed when the member is dropped (Linux 5.3; before, a program that selects by
     /// the kernel's hash replaces it).
     ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// let members = sameport::listen_n("127.0.0.1:0", 2)?;
+    /// // New connections go to the other member.
+    /// members.get(0).unwrap().withdraw()?;
+    /// # }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::SharedByOthers`] if a socket outside the set has the address: a program would select
@@ -239,6 +293,7 @@ impl<S: AsHandle + Send + Sync + 'static> Member<S> {
     /// [`ErrorKind::SharedByOthers`]: crate::ErrorKind::SharedByOthers
     /// [`ErrorKind::Unsupported`]: crate::ErrorKind::Unsupported
     /// [`ErrorKind::Other`]: crate::ErrorKind::Other
+    #[doc(alias = "SO_ATTACH_REUSEPORT_CBPF")]
     pub fn withdraw(&self) -> Result<()> {
         self.group.lock().withdraw(self.number)
     }
@@ -257,6 +312,12 @@ impl<S: AsHandle + Send + Sync + 'static> Member<S> {
 impl<S> Member<S> {
     /// The number of the processor whose connections this member gets, with steering by processor, or
     /// to which its thread can be pinned; `None` for sets without processors.
+    ///
+    /// ```
+    /// let members = sameport::Options::exclusive().listen_n("127.0.0.1:0", 2)?;
+    /// assert_eq!(members.get(0).unwrap().cpu(), None);
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn cpu(&self) -> Option<usize> {
         self.cpu

@@ -42,6 +42,13 @@ impl Options {
     /// A socket whose address other shared sockets can have too, before and after.
     ///
     /// The users that can join: [`Support::join_policy`](crate::Support::join_policy).
+    ///
+    /// ```
+    /// assert!(sameport::Options::shared().is_shared());
+    /// ```
+    #[doc(alias = "SO_REUSEPORT")]
+    #[doc(alias = "SO_REUSEPORT_LB")]
+    #[doc(alias = "SO_REUSEADDR")]
     pub fn shared() -> Self {
         Self::new(true)
     }
@@ -79,6 +86,16 @@ impl Options {
     ///
     /// On illumos, a listener also restarts at once, by its source, which no test covers. On the
     /// BSDs and macOS, connections in TIME-WAIT refuse an exclusive listener.
+    ///
+    /// ```
+    /// use sameport::Options;
+    ///
+    /// let held = Options::exclusive().listen("127.0.0.1:0")?;
+    /// assert!(Options::shared().listen(held.local_addr()?).is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "SO_EXCLUSIVEADDRUSE")]
+    #[doc(alias = "SO_EXCLBIND")]
     pub fn exclusive() -> Self {
         Self::new(false)
     }
@@ -100,6 +117,12 @@ impl Options {
     /// The number of connections that can wait for `accept`, 4096 by default. TCP only.
     ///
     /// Systems silently reduce it: Linux to `net.core.somaxconn`, 4096 by default since Linux 5.4.
+    ///
+    /// ```
+    /// let listener = sameport::Options::shared().backlog(16).listen("127.0.0.1:0")?;
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
+    #[doc(alias = "SOMAXCONN")]
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections.try_into().unwrap_or(i32::MAX);
         self
@@ -110,12 +133,35 @@ impl Options {
     /// By default, a wildcard address includes both families on every system, and other addresses
     /// have the system's default. With `true`, a bare port means `[::]`. On an IPv4 address, the
     /// option is an error of kind [`ErrorKind::BadAddress`](crate::ErrorKind::BadAddress).
+    ///
+    /// ```
+    /// use sameport::Options;
+    ///
+    /// // Both on one port: without the option the first one includes IPv4.
+    /// # if std::net::TcpListener::bind("[::1]:0").is_ok() {
+    /// let v6 = Options::exclusive().v6only(true).listen("[::]:0")?;
+    /// let port = v6.local_addr()?.port();
+    /// let v4 = Options::exclusive().listen(("0.0.0.0", port));
+    /// # drop(v4);
+    /// # }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "IPV6_V6ONLY")]
     pub fn v6only(mut self, only: bool) -> Self {
         self.v6only = Some(only);
         self
     }
 
     /// Whether calls on the socket return at once (`O_NONBLOCK`, `FIONBIO`).
+    ///
+    /// ```
+    /// let listener = sameport::Options::shared().nonblocking(true).listen("127.0.0.1:0")?;
+    /// let error = listener.accept().unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
+    #[doc(alias = "O_NONBLOCK")]
+    #[doc(alias = "FIONBIO")]
     pub fn nonblocking(mut self, nonblocking: bool) -> Self {
         self.nonblocking = nonblocking;
         self
@@ -125,6 +171,15 @@ impl Options {
     ///
     /// `SO_BINDTODEVICE` on Linux (unprivileged since Linux 5.7), `IP_BOUND_IF` on macOS, illumos
     /// and Solaris. Unsupported on other systems.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// let loopback = sameport::Options::shared().device("lo").listen("127.0.0.1:0")?;
+    /// # }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
+    #[doc(alias = "SO_BINDTODEVICE")]
+    #[doc(alias = "IP_BOUND_IF")]
     pub fn device(mut self, name: impl Into<String>) -> Self {
         self.device = Some(name.into());
         self
@@ -134,6 +189,18 @@ impl Options {
     ///
     /// `IP_TRANSPARENT` on Linux (needs CAP_NET_ADMIN or CAP_NET_RAW), `IP_BINDANY` on FreeBSD and
     /// `SO_BINDANY` on OpenBSD (both need root). Unsupported on other systems.
+    ///
+    /// ```
+    /// // An address of another machine; needs a privilege.
+    /// match sameport::Options::shared().transparent(true).listen("192.0.2.1:0") {
+    ///     Ok(listener) => println!("{listener:?}"),
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
+    #[doc(alias = "IP_TRANSPARENT")]
+    #[doc(alias = "IP_BINDANY")]
+    #[doc(alias = "SO_BINDANY")]
     pub fn transparent(mut self, transparent: bool) -> Self {
         self.transparent = transparent;
         self
@@ -143,6 +210,14 @@ impl Options {
     ///
     /// `IP_FREEBIND` on Linux (unprivileged), `IP_BINDANY` on FreeBSD and `SO_BINDANY` on OpenBSD
     /// (both need root). Unsupported on other systems.
+    ///
+    /// ```
+    /// // An address that this machine gets later.
+    /// # #[cfg(target_os = "linux")]
+    /// let listener = sameport::Options::shared().freebind(true).listen("192.0.2.1:0")?;
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
+    #[doc(alias = "IP_FREEBIND")]
     pub fn freebind(mut self, freebind: bool) -> Self {
         self.freebind = freebind;
         self
@@ -169,54 +244,96 @@ impl Options {
     /// Requires that the system balances the traffic of this socket's address.
     ///
     /// Otherwise opening fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    ///
+    /// ```
+    /// use sameport::{ErrorKind, Options};
+    ///
+    /// match Options::shared().require_balanced(true).listen("127.0.0.1:0") {
+    ///     Ok(_) => println!("the system spreads connections"),
+    ///     Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
+    /// }
+    /// ```
+    #[doc(alias = "SO_REUSEPORT_LB")]
     pub fn require_balanced(mut self, required: bool) -> Self {
         self.balanced = required;
         self
     }
 
     /// Whether the socket is shared: [`Options::shared`]. Otherwise exclusive.
+    ///
+    /// ```
+    /// assert!(!sameport::Options::exclusive().is_shared());
+    /// ```
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.shared
     }
 
     /// The value of [`Options::backlog`].
+    ///
+    /// ```
+    /// assert_eq!(sameport::Options::shared().backlog(64).get_backlog(), 64);
+    /// ```
     #[must_use]
     pub fn get_backlog(&self) -> u32 {
         self.backlog.unsigned_abs()
     }
 
     /// The value of [`Options::v6only`]; `None` if it is not set.
+    ///
+    /// ```
+    /// assert_eq!(sameport::Options::shared().v6only(true).get_v6only(), Some(true));
+    /// ```
     #[must_use]
     pub fn get_v6only(&self) -> Option<bool> {
         self.v6only
     }
 
     /// The value of [`Options::nonblocking`].
+    ///
+    /// ```
+    /// assert!(!sameport::Options::shared().is_nonblocking());
+    /// ```
     #[must_use]
     pub fn is_nonblocking(&self) -> bool {
         self.nonblocking
     }
 
     /// The value of [`Options::device`]; `None` if it is not set.
+    ///
+    /// ```
+    /// assert_eq!(sameport::Options::shared().device("lo").get_device(), Some("lo"));
+    /// ```
     #[must_use]
     pub fn get_device(&self) -> Option<&str> {
         self.device.as_deref()
     }
 
     /// The value of [`Options::transparent`].
+    ///
+    /// ```
+    /// assert!(sameport::Options::shared().transparent(true).is_transparent());
+    /// ```
     #[must_use]
     pub fn is_transparent(&self) -> bool {
         self.transparent
     }
 
     /// The value of [`Options::freebind`].
+    ///
+    /// ```
+    /// assert!(sameport::Options::shared().freebind(true).is_freebind());
+    /// ```
     #[must_use]
     pub fn is_freebind(&self) -> bool {
         self.freebind
     }
 
     /// The value of [`Options::require_balanced`].
+    ///
+    /// ```
+    /// assert!(sameport::Options::shared().require_balanced(true).requires_balanced());
+    /// ```
     #[must_use]
     pub fn requires_balanced(&self) -> bool {
         self.balanced
