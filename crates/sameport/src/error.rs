@@ -70,7 +70,8 @@ impl Error {
     }
 
     /// The name of the failed call: `bind`, `listen`, `connect`, `socket`, `resolve`,
-    /// `setsockopt(device)` and so on; `address` if a text is not an address.
+    /// `setsockopt(device)` and so on; `address` if a text is not an address; `apply`, `take` and
+    /// `LISTEN_FDS` for sockets that the caller or the parent process made.
     ///
     /// ```
     /// let held = sameport::listen_exclusive("127.0.0.1:0")?;

@@ -28,8 +28,8 @@ pub enum ErrorKind {
     /// The text is not an address, the name does not resolve, or the options contradict the
     /// address.
     BadAddress,
-    /// The socket that the caller passes is not one for this call: another family or type, or bound
-    /// already, when the options have no effect any more.
+    /// The socket that the caller or the parent process made is not one for this call: of another
+    /// family or type, bound already, when options have no effect any more, or not what was asked for.
     WrongSocket,
     /// The peer refused the connection.
     Refused,

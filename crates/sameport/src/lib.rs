@@ -18,7 +18,8 @@
 //! The functions are synchronous and return types of std. The feature `tokio` adds the module `tokio`
 //! with functions for asynchronous programs, and conversions of sockets; the feature `tokio-time`
 //! adds its `connect_timeout`.
-//! [`Options`] has further socket options, also for sockets of other crates.
+//! [`Options`] has further socket options, also for sockets of other crates. [`PassedSockets`] are those
+//! of socket activation.
 //!
 //! The minimum Rust version is 1.75.
 //!
@@ -84,6 +85,7 @@ mod members;
 mod open;
 mod options;
 mod pairs;
+mod passed;
 mod sets;
 mod socket_facts;
 mod socket_job;
@@ -107,6 +109,7 @@ pub use listen::{
 pub use member_drain::MemberDrain;
 pub use members::{Member, Members};
 pub use options::Options;
+pub use passed::{PassedSocket, PassedSockets};
 pub use sets::{bind_udp_n, bind_udp_per_core, listen_n, per_core};
 pub use steering::Steering;
 pub use support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};

@@ -50,7 +50,6 @@ fn all_types_of_std_are_addresses() {
         (as_std(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80)), "127.0.0.1:80"),
         (as_std(scoped), "[::1%3]:80"),
         (as_std(&list[..]), "127.0.0.1:1, 127.0.0.2:2"),
-        (as_std(&&list[..]), "127.0.0.1:1, 127.0.0.2:2"),
     ] {
         assert_eq!(found, expected);
     }

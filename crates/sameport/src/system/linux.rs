@@ -87,6 +87,19 @@ impl System for Linux {
         job.role == Role::Datagram && job.address.port() == 0
     }
 
+    fn device(socket: &SockRef<'_>) -> io::Result<String> {
+        let name = socket.device()?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&name).into_owned())
+    }
+
+    fn is_transparent(socket: &SockRef<'_>, ipv6: bool) -> io::Result<bool> {
+        if ipv6 { socket.ip_transparent_v6() } else { socket.ip_transparent_v4() }
+    }
+
+    fn is_freebind(socket: &SockRef<'_>, ipv6: bool) -> io::Result<bool> {
+        if ipv6 { socket.freebind_v6() } else { socket.freebind_v4() }
+    }
+
     /// `SO_BINDTODEVICE`, socket(7): unprivileged since Linux 5.7 if the socket has no device yet.
     fn set_device(socket: &SockRef<'_>, name: &str, _ipv6: bool) -> io::Result<()> {
         if name.len() > DEVICE_NAME {

@@ -1,5 +1,5 @@
 //! One file for each operating system, which implements the trait [`System`]. No other module of
-//! this crate depends on the target, except for the name of std's trait for socket handles.
+//! this crate depends on the target, except for the names of std's traits and types of socket handles.
 //!
 //! To add a system: write its file with a type that implements [`System`], name the file below,
 //! add the system to the table of the crate's documentation and to `docs/platforms.md`, and its
@@ -50,6 +50,8 @@ mod here;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod bound_sockets;
+#[cfg(unix)]
+mod descriptors;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod exclusive_listener;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -117,6 +119,38 @@ pub(crate) trait System {
     /// before `bind`.
     fn shares_after_bind(_job: &SocketJob) -> bool {
         false
+    }
+
+    /// Takes the descriptors that another process passed to this one, `count` from number `first` up;
+    /// all or none. The error has the number of a descriptor;
+    /// [`io::ErrorKind::AlreadyExists`] if it was not passed.
+    #[cfg(unix)]
+    fn take_descriptors(first: i32, count: usize) -> Result<Vec<Socket>, (i32, io::Error)> {
+        descriptors::take(first, count)
+    }
+
+    /// Windows has no numbers of descriptors that a child could keep.
+    #[cfg(not(unix))]
+    fn take_descriptors(first: i32, count: usize) -> Result<Vec<Socket>, (i32, io::Error)> {
+        match count {
+            0 => Ok(Vec::new()),
+            _ => Err((first, io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// The name of the device that the socket is restricted to, or an empty one.
+    fn device(_socket: &SockRef<'_>) -> io::Result<String> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether the socket has the option of [`System::set_transparent`].
+    fn is_transparent(_socket: &SockRef<'_>, _ipv6: bool) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether the socket has the option of [`System::set_freebind`].
+    fn is_freebind(_socket: &SockRef<'_>, _ipv6: bool) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// [`crate::Options::device`].
