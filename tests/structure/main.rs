@@ -5,6 +5,7 @@
 
 mod dependencies;
 mod forbidden;
+mod hosted;
 mod imports;
 mod names;
 mod offenders;
