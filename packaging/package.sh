@@ -37,6 +37,9 @@ common_files() {
     "$generator" completions zsh >"$prefix/share/zsh/$2/_sameport"
     "$generator" completions fish >"$prefix/share/fish/vendor_completions.d/sameport.fish"
     put 644 "$root/README.md" "$prefix/share/doc/sameport/README.md"
+    for page in "$root"/docs/*.md "$root"/docs/*.svg; do
+        put 644 "$page" "$prefix/share/doc/sameport/docs/${page##*/}"
+    done
     put 644 "$licences" "$prefix/share/doc/sameport/LICENCES-OF-LIBRARIES"
     gzip -9n "$prefix/share/doc/sameport/LICENCES-OF-LIBRARIES"
     examples=$prefix/share/doc/sameport/examples
@@ -60,8 +63,10 @@ archive() {
     put 644 "$root/packaging/systemd/sameport@.service" "$doc/examples/sameport@.service"
     put 644 "$root/packaging/systemd/sameport-guard.service" "$doc/examples/sameport-guard.service"
     set_times "$tree"
-    tar --create --file=- --directory="$stage" --sort=name --format=ustar --owner=0 --group=0 \
-        --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" "$name" | gzip -9n >"$out/$name.tar.gz"
+    # Without directories: tar would give existing ones, such as /usr/local/bin, its owner and mode.
+    (cd "$stage" && find "$name" -type f | sort) |
+        tar --create --file=- --directory="$stage" --no-recursion --files-from=- --format=ustar \
+            --owner=0 --group=0 --numeric-owner | gzip -9n >"$out/$name.tar.gz"
     echo "$name.tar.gz"
 }
 

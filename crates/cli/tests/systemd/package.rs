@@ -99,13 +99,14 @@ fn the_package_is_installed_used_upgraded_and_purged() {
     machine.shell("bash -c '. /usr/share/bash-completion/completions/sameport'");
 
     let supervisor = machine.main_pid(WEB);
-    let tally = under_load(&machine, "reload and upgrade of the package", || {
+    let tally = under_load(&machine, "reload, upgrade of the package, reexec, reload", || {
         machine.systemctl(&format!("reload {WEB}"));
         install(&machine, package);
+        machine.shell("XDG_RUNTIME_DIR=/run/sameport-web sameport reexec web");
         machine.systemctl(&format!("reload {WEB}"));
     });
     assert_nothing_lost(&tally, &machine);
-    assert_eq!(machine.main_pid(WEB), supervisor, "an upgrade replaces no supervisor");
+    assert_eq!(machine.main_pid(WEB), supervisor, "an upgrade ends no supervisor");
 
     let removed = dpkg(&machine, "-r sameport");
     assert_eq!(machine.property(WEB, "ActiveState"), "inactive", "{removed}");
