@@ -37,8 +37,8 @@ common_files() {
     "$generator" completions zsh >"$prefix/share/zsh/$2/_sameport"
     "$generator" completions fish >"$prefix/share/fish/vendor_completions.d/sameport.fish"
     put 644 "$root/README.md" "$prefix/share/doc/sameport/README.md"
-    for page in "$root"/docs/*.md "$root"/docs/*.svg; do
-        put 644 "$page" "$prefix/share/doc/sameport/docs/${page##*/}"
+    (cd "$root/docs" && find . -type f) | while read -r page; do
+        put 644 "$root/docs/$page" "$prefix/share/doc/sameport/docs/$page"
     done
     put 644 "$licences" "$prefix/share/doc/sameport/LICENCES-OF-LIBRARIES"
     gzip -9n "$prefix/share/doc/sameport/LICENCES-OF-LIBRARIES"
