@@ -5,7 +5,9 @@
 //! `SAMEPORT_DOCS=record` all of it.
 #![cfg(target_os = "linux")]
 
+#[path = "../harness/mod.rs"]
 mod harness;
+mod prose;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ const PAGES: &[&str] = &[
     "docs/guides/protect",
     "docs/guides/systemd",
     "docs/guides/container",
+    "docs/guides/troubleshooting",
 ];
 
 /// Words after the language of a block that the test of its page does not run, and who runs it.
@@ -266,6 +269,11 @@ fn taken() {
 #[test]
 fn protect() {
     run("docs/guides/protect");
+}
+
+#[test]
+fn troubleshooting() {
+    run("docs/guides/troubleshooting");
 }
 
 #[test]
