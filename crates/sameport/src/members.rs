@@ -229,17 +229,19 @@ impl<S: AsHandle + Send + Sync + 'static> Member<S> {
     ///
     /// # Errors
     ///
-    /// The error of the conversion. The member has then left the set.
+    /// The error of the conversion, or of `dup`. The member has then left the set.
     pub fn try_map<T: AsHandle + Send + Sync + 'static>(
         mut self,
         convert: impl FnOnce(S) -> io::Result<T>,
     ) -> io::Result<Member<T>> {
-        let socket = self.take();
-        let converted = socket.and_then(convert);
-        match converted {
+        let socket = self.take()?;
+        // Keeps the member's position until the conversion is known to succeed.
+        let place: Arc<dyn Handle> = Arc::new(SockRef::from(&socket).try_clone()?);
+        self.group.lock().register(self.number, Some(Arc::downgrade(&place)));
+        match convert(socket) {
             Ok(socket) => Ok(Member::new(socket, self.group.clone(), self.number, self.cpu)),
             Err(error) => {
-                self.group.lock().leave(self.number, || ());
+                self.group.lock().leave(self.number, || drop(place));
                 Err(error)
             }
         }
