@@ -52,6 +52,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "sameport-skips", ours: &[], others: Some(&[]) },
     // Runs and draws the commands of the documentation.
     Package { name: "sameport-console", ours: &[], others: Some(&[]) },
+    // Programs for readers, with servers of others.
+    Package { name: "sameport-examples", ours: &["sameport"], others: None },
     // The survey reads sources as the structural tests do.
     Package { name: "sameport-benches", ours: &[], others: None },
     Package { name: "xtask", ours: &["sameport-tests", "sameport-console"], others: None },

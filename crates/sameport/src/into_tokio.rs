@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
+use crate::members::Member;
+
 /// Converts a socket of std into the corresponding type of tokio. Feature `tokio`.
 ///
 /// ```
@@ -53,6 +55,26 @@ impl IntoTokio for UdpSocket {
     fn into_tokio(self) -> io::Result<Self::Tokio> {
         self.set_nonblocking(true)?;
         Self::Tokio::from_std(self)
+    }
+}
+
+/// The set keeps the member: [`Member::withdraw`] and dropping it work as before.
+///
+/// To [drain](Member::drain) it, convert it back with `member.try_map(TcpListener::into_std)`.
+impl IntoTokio for Member<TcpListener> {
+    type Tokio = Member<tokio::net::TcpListener>;
+
+    fn into_tokio(self) -> io::Result<Self::Tokio> {
+        self.try_map(TcpListener::into_tokio)
+    }
+}
+
+/// The set keeps the member: [`Member::withdraw`] and dropping it work as before.
+impl IntoTokio for Member<UdpSocket> {
+    type Tokio = Member<tokio::net::UdpSocket>;
+
+    fn into_tokio(self) -> io::Result<Self::Tokio> {
+        self.try_map(UdpSocket::into_tokio)
     }
 }
 

@@ -16,6 +16,7 @@ pub struct MemberDrain {
     member: Option<Member<TcpListener>>,
     is_withdrawn: bool,
     quiet: Duration,
+    /// The last arrival; without steering, the start.
     last: Instant,
 }
 
@@ -28,8 +29,8 @@ impl Member<TcpListener> {
     /// clients; zero on loopback. The streams are blocking.
     ///
     /// If the system or the other sockets on the address prevent steering
-    /// ([`MemberDrain::is_withdrawn`] is false), the iterator ends with the first moment at which
-    /// the queue is empty. A connection between that moment and the close is reset; on Linux 5.14
+    /// ([`MemberDrain::is_withdrawn`] is false), the iterator ends with the first moment after `quiet`
+    /// at which the queue is empty. A connection between that moment and the close is reset; on Linux 5.14
     /// and later, it moves to another listener if `net.ipv4.tcp_migrate_req` is set, ip-sysctl.rst.
     /// With [`Steering::IncomingCpu`](crate::Steering::IncomingCpu), members of another set with the
     /// same processors take over at once, and nothing is lost.
@@ -87,12 +88,15 @@ impl Iterator for MemberDrain {
         loop {
             match listener.accept() {
                 Ok((stream, peer)) => {
-                    self.last = Instant::now();
+                    // Without steering, connections arrive until the listener closes.
+                    if self.is_withdrawn {
+                        self.last = Instant::now();
+                    }
                     // Inherited from the listener on some systems.
                     return Some(stream.set_nonblocking(false).map(|()| (stream, peer)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.is_withdrawn || self.last.elapsed() >= self.quiet {
+                    if self.last.elapsed() >= self.quiet {
                         self.member = None;
                         return None;
                     }
