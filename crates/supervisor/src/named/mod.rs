@@ -319,6 +319,8 @@ impl NamedRun<'_> {
         self.readiness.remove(start);
         // The worker's last `listen` comes before its end.
         self.take_listens(now);
+        let lifecycle = &self.lifecycle;
+        self.pool.withdraw_ended(start, |it| lifecycle.expects_listener(&listen_key(it)));
         self.pool.ended(start);
         self.workers.forget_daemons(start);
         if let Some(first) = self.workers.get(start) {

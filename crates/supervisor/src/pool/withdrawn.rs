@@ -4,8 +4,8 @@
 //! run's: the kernel prefers `0.0.0.0:80` to `[::]:80`, and `127.0.0.1:80` to `0.0.0.0:80`
 //! (`compute_score` and `__inet_lookup_listener` in `net/ipv4/inet_hashtables.c`). No other worker serves
 //! the queue there. While the worker finishes what it has, new clients reach a gate. The sockets are closed
-//! when the worker ends; the first packets of the waiting clients, which are sent again after a second,
-//! then reach the run's own address.
+//! when the worker ends, or stop listening if it does not end; the first packets of the waiting clients, which
+//! are sent again after a second, then reach the run's own address.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::model::Address;
 
-use super::{PoolState, SocketPool};
+use super::{PoolState, SocketPool, WorkerRecord};
 
 /// The time limit of the drain of such a worker: new clients wait for its end, and send their first packet
 /// again after 1, 3 and 7 s.
 pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
-/// After this time the worker gets new clients again: it has not ended at the stop signal, and clients do not
-/// wait longer.
-const LONGEST: Duration = Duration::from_secs(10);
+/// After this time the sockets of a worker that has not ended at the stop signal stop listening. Clients that
+/// wait send their fourth first packet after 7 s.
+const LONGEST: Duration = Duration::from_secs(6);
 
 impl SocketPool {
     /// Lets the new clients of a worker wait that is given up, on addresses that only such workers have.
@@ -33,6 +33,16 @@ impl SocketPool {
             if !is_expected(&address) && state.is_of_withdrawn(&address) {
                 state.withdraw(address);
             }
+        }
+    }
+
+    /// A replacement that has ended by itself before it was ready is given up too: its sockets on such
+    /// addresses are closed with its end.
+    pub(crate) fn withdraw_ended(&self, start: InstanceId, is_expected: impl Fn(&Address) -> bool) {
+        let has_served = |it: &WorkerRecord| it.ready_at.is_some() || it.replaces.is_none();
+        let is_given_up = !self.state().workers.get(&start).is_none_or(has_served);
+        if is_given_up {
+            self.withdraw(start, is_expected);
         }
     }
 
@@ -87,11 +97,13 @@ impl PoolState {
         for (address, since) in self.steering.withdrawn.clone() {
             let members: Vec<u64> = self.slots.members(&address).into_keys().collect();
             if members.iter().any(|inode| !self.slots.held.users(*inode).is_empty()) {
-                if since.elapsed() >= LONGEST && !self.closing {
-                    self.steering.withdrawn.remove(&address);
-                    self.steering.reopen(&self.slots, &address);
+                if since.elapsed() < LONGEST || self.closing {
+                    continue;
                 }
-                continue;
+                for socket in members.iter().filter_map(|inode| self.slots.sockets.get(inode)) {
+                    // The worker has closed it already.
+                    let _ = socket.stop_listening();
+                }
             }
             for inode in members {
                 if self.store.close(inode) {

@@ -63,6 +63,17 @@ impl WorkerSocket {
         Ok(())
     }
 
+    /// Makes a listener stop listening, in every process that has it open: `accept(2)` fails with EINVAL.
+    /// Connections in its queue are reset; those that were accepted continue. `shutdown(2)`, `inet_shutdown` in
+    /// `net/ipv4/af_inet.c`.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `shutdown(2)`: ENOTCONN if it does not listen.
+    pub fn stop_listening(&self) -> Result<(), Errno> {
+        rustix::net::shutdown(self.as_fd(), rustix::net::Shutdown::Read)
+    }
+
     /// Opens a gate: a bound member of this TCP socket's group that receives no connection. The kernel
     /// drops the SYN of a client that is steered to the gate, and the client retransmits it, first
     /// after 1 s. The gate joins the group with [`Self::listen`] and leaves it when dropped.
