@@ -278,6 +278,7 @@ fn unknown_verbs_are_suggested_by_meaning() {
 
 #[test]
 fn wrong_arguments_show_the_usage_of_their_verb() {
+    let named = "a named run has this option: sameport run --name NAME";
     for (args, expected) in [
         (
             &["restart"][..],
@@ -300,6 +301,9 @@ fn wrong_arguments_show_the_usage_of_their_verb() {
             &["upgrade", "web", "node", "v2.js"],
             "the command comes after `--`: sameport upgrade web -- node v2.js",
         ),
+        (&["run", "--surge", "2", "--", "true"], &format!("only {named} --surge 2 -- true")),
+        (&["why", "http://[::1]:80/x"], "an address is no URL: sameport why '[::1]:80'"),
+        (&["dial", "https://localhost"], "an address is no URL: sameport dial localhost:443"),
         (&["restart", "web", "--surg", "2"], "a similar argument exists: '--surge'"),
     ] {
         assert_eq!(hint_of(args), expected, "{args:?}");

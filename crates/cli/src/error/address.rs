@@ -25,12 +25,24 @@ pub(crate) fn listen_failure(request: &ListenRequest, error: &SocketError) -> Fa
 }
 
 fn named_refusal(request: &ListenRequest, error: &SocketError) -> Option<Failure> {
-    if !matches!(error.kind(), SocketErrorKind::InUse | SocketErrorKind::InUseByAnotherUser) {
+    let is_in_use =
+        matches!(error.kind(), SocketErrorKind::InUse | SocketErrorKind::InUseByAnotherUser);
+    let is_guarded = error.raw_os_error() == Some(Errno::PERM.raw_os_error());
+    if !is_in_use && !is_guarded {
         return None;
     }
     let address = Address::new(request.protocol, error.address().parse().ok()?);
-    let (message, hint) = explain(&address, !request.exclusive, false)?;
-    Some(Failure::failed(message).hint(hint))
+    match refusal_of_own(&address, !request.exclusive, false)? {
+        Refusal::Guarded(guard) => {
+            let (message, hint) = guarded(&address, &guard);
+            Some(Failure::unsupported(message).hint(hint))
+        }
+        refusal if is_in_use => {
+            let (message, hint) = advice(&address, &refusal, false);
+            Some(Failure::failed(message).hint(hint))
+        }
+        _ => None,
+    }
 }
 
 /// An address of `--listen` that the supervisor could not open.
@@ -54,6 +66,11 @@ pub(super) fn open_failure(address: SocketAddr, errno: Errno, is_private: bool) 
 
 /// The message and the hint, where a visible socket explains the refusal.
 fn explain(address: &Address, shared: bool, needs_privilege: bool) -> Option<(String, String)> {
+    refusal_of_own(address, shared, needs_privilege).map(|refusal| advice(address, &refusal, false))
+}
+
+/// Why a bind of sameport itself was refused, where that is visible.
+fn refusal_of_own(address: &Address, shared: bool, needs_privilege: bool) -> Option<Refusal> {
     let caller = RefusedCaller {
         pid: std::process::id().cast_signed(),
         uid: effective_user(),
@@ -63,7 +80,7 @@ fn explain(address: &Address, shared: bool, needs_privilege: bool) -> Option<(St
     let runtime = runtime_dir();
     match reason(address, caller, &PortSockets::on(&[address], runtime.as_deref()).ok()?) {
         Refusal::Unexplained => None,
-        refusal => Some(advice(address, &refusal, false)),
+        refusal => Some(refusal),
     }
 }
 

@@ -5,9 +5,9 @@ use std::ffi::{OsStr, OsString};
 
 use sameport_policy::holder::Unit;
 use sameport_policy::model::name::RunName;
-use sameport_supervisor::control::StartLine;
 use sameport_supervisor::control::client::{ClientError, DeadSupervisor, now, users_of};
 use sameport_supervisor::control::protocol::FaultKind;
+use sameport_supervisor::control::{RunRecord, StartLine};
 use sameport_sys::run_files::ConnectError;
 
 use super::{ExitKind, Failure};
@@ -56,7 +56,10 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
             let why = printable(&ended.why);
             let again = match service_of(&ended.info) {
                 Some(unit) => format!("start it again: {}", holder::start(&unit)),
-                None => start_again(name, &ended.info.command, ended.start_line.as_ref()),
+                None => {
+                    let line = ended.start_line.as_ref();
+                    format!("start it again: {}", command_again(name, &ended.info.command, line))
+                }
             };
             let users = users_of(name);
             let hint = match users.first() {
@@ -131,18 +134,26 @@ fn of_user(name: &RunName, user: &str, error: &ClientError) -> Failure {
 }
 
 /// How to start a run again. A report of an earlier build has only the command of the workers.
-fn start_again(name: &RunName, command: &[OsString], line: Option<&StartLine>) -> String {
+fn command_again(name: &RunName, command: &[OsString], line: Option<&StartLine>) -> String {
     let Some(StartLine { arguments, directory }) = line else {
         let command = shell::os_command(command);
-        return format!("start it again: sameport run --name {name} … -- {command}");
+        return format!("sameport run --name {name} … -- {command}");
     };
     // One worker is the default.
     let line = shell::os_command(arguments.iter().filter(|word| *word != "-n1"));
     let here = std::env::current_dir().is_ok_and(|here| here.as_os_str() == directory);
     match here {
-        true => format!("start it again: {line}"),
-        false => format!("start it again: cd {} && {line}", shell::os_command([directory])),
+        true => line,
+        false => format!("cd {} && {line}", shell::os_command([directory])),
     }
+}
+
+/// The command line of a killed supervisor, in its directory.
+pub(super) fn recorded_line(name: &RunName, record: &RunRecord) -> String {
+    let line = record.continuation.as_ref().and_then(|next| {
+        StartLine::of(&record.info, &next.arguments, &next.directory, next.copies)
+    });
+    command_again(name, &record.info.command, line.as_ref())
 }
 
 /// A supervisor that was killed: its workers may still serve.
@@ -158,12 +169,9 @@ pub(super) fn dead_supervisor(
         .hint("`sameport ls` lists the sockets on its ports");
     };
     let supervisor = format!("the supervisor of {name} (pid {})", record.pid);
-    let line = record.continuation.as_ref().and_then(|next| {
-        StartLine::of(&record.info, &next.arguments, &next.directory, next.copies)
-    });
     let again = match unit {
-        Some(unit) => format!("start it again: {}", holder::restart(unit)),
-        None => start_again(name, &record.info.command, line.as_ref()),
+        Some(unit) => holder::restart(unit),
+        None => recorded_line(name, record),
     };
     let next = |it| match unit {
         Some(unit) => format!("replace {it}: {}", holder::restart(unit)),
@@ -172,7 +180,8 @@ pub(super) fn dead_supervisor(
         }
     };
     match &dead.running_workers[..] {
-        [] => Failure::failed(format!("{supervisor} is gone, and so are its workers")).hint(again),
+        [] => Failure::failed(format!("{supervisor} is gone, and so are its workers"))
+            .hint(format!("start it again: {again}")),
         [pid] => Failure::failed(format!(
             "{supervisor} is gone; its worker (pid {pid}) keeps serving, and can bind nothing new"
         ))

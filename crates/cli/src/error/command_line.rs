@@ -50,6 +50,10 @@ pub(crate) fn failure(error: &clap::Error, definition: fn() -> clap::Command) ->
         return unknown_verb::refusal(line.get(1..).unwrap_or_default(), &parses, &is_program);
     } else if let Some(meant) = with_dashes(error, &line, &parses) {
         format!("the command comes after `--`: sameport {}", os_command(meant))
+    } else if let Some(meant) = without_scheme(error, &line, &parses) {
+        format!("an address is no URL: sameport {}", os_command(meant))
+    } else if let Some(meant) = with_name(error, &line, &parses) {
+        format!("only a named run has this option: sameport {}", os_command(meant))
     } else if let Some(tip) = spelling(&tips) {
         printable(tip)
     } else {
@@ -117,6 +121,46 @@ fn with_dashes(
         [&line[..at], dashes, &line[at..]].concat()
     });
     meant.find(|meant| parses(meant) && meant.first() == Some(verb))
+}
+
+/// The line with `HOST:PORT` in the place of a URL, if this makes it correct.
+fn without_scheme(
+    error: &clap::Error,
+    line: &[OsString],
+    parses: &dyn Fn(&[OsString]) -> bool,
+) -> Option<Vec<OsString>> {
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else {
+        return None;
+    };
+    let (scheme, rest) = value.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let default = match scheme.to_ascii_lowercase().as_str() {
+        _ if has_port => "",
+        "http" | "ws" => ":80",
+        "https" | "wss" => ":443",
+        _ => return None,
+    };
+    let address = format!("{host}{default}");
+    let at = line.iter().position(|word| word == value.as_str())?;
+    let meant = [&line[..at], &[address.into()], &line[at + 1..]].concat();
+    parses(&meant).then_some(meant)
+}
+
+/// The line with a name for the run, if an option of named runs is all that makes it wrong.
+fn with_name(
+    error: &clap::Error,
+    line: &[OsString],
+    parses: &dyn Fn(&[OsString]) -> bool,
+) -> Option<Vec<OsString>> {
+    let is_run = line.first().is_some_and(|verb| verb == "run");
+    if !is_run || error.kind() != ErrorKind::MissingRequiredArgument {
+        return None;
+    }
+    let name = ["--name", "NAME"].map(OsString::from);
+    let meant = [&line[..1], &name, &line[1..]].concat();
+    parses(&meant).then_some(meant)
 }
 
 /// clap's tip about an option with a similar name. For an unknown option clap also suggests to pass it "as

@@ -31,11 +31,20 @@ pub(crate) enum ReviveError {
     /// The supervisor cannot be executed.
     NotStarted(io::Error),
     /// The supervisor has ended.
-    Ended(ExitStatus),
+    Ended(ExitStatus, OutputPlace),
     /// These old workers still serve: their replacements were not ready.
     NotReplaced(Vec<i32>),
     /// The supervisor did not answer as it should.
     Client(ClientError),
+}
+
+/// Where the output of a new supervisor goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutputPlace {
+    /// Where that of the old workers goes.
+    OfWorkers,
+    /// To `/dev/null`: no worker lives.
+    Nowhere,
 }
 
 /// The new supervisor.
@@ -43,8 +52,8 @@ pub(crate) enum ReviveError {
 pub(crate) struct Revived {
     /// Its pid.
     pub(crate) pid: u32,
-    /// Whether its output goes where that of the old workers goes, and not to `/dev/null`.
-    pub(crate) has_output: bool,
+    /// Where its output goes.
+    pub(crate) output: OutputPlace,
     child: Child,
 }
 
@@ -64,7 +73,7 @@ pub(crate) fn start(dead: &DeadSupervisor) -> Result<Revived, ReviveError> {
     let duplicate =
         |worker: &ForeignProcess| Some((worker.duplicate(1).ok()?, worker.duplicate(2).ok()?));
     let output = worker.as_ref().and_then(duplicate);
-    let has_output = output.is_some();
+    let place = if output.is_some() { OutputPlace::OfWorkers } else { OutputPlace::Nowhere };
     let child = DetachedCommand {
         program: std::env::current_exe().map_err(ReviveError::NotStarted)?,
         arguments: arguments[1..].to_vec(),
@@ -73,7 +82,7 @@ pub(crate) fn start(dead: &DeadSupervisor) -> Result<Revived, ReviveError> {
         output,
     };
     let child = child.spawn().map_err(ReviveError::NotStarted)?;
-    Ok(Revived { pid: child.id(), has_output, child })
+    Ok(Revived { pid: child.id(), output: place, child })
 }
 
 /// The environment of the supervisor: that of a worker without what sameport has set there.
@@ -110,7 +119,7 @@ impl Revived {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(ReviveError::Ended(status));
+                return Err(ReviveError::Ended(status, self.output));
             }
             match client.change(name, ControlRequest::Follow, on_update) {
                 Ok(()) => break,

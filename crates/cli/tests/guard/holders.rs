@@ -82,6 +82,8 @@ fn run_names_the_guard() {
     for line in [
         format!("{sameport} run -- {program}"),
         format!("{sameport} run --name guarded --listen 0.0.0.0:{PORT} -- cat"),
+        format!("{sameport} listen 0.0.0.0:{PORT}"),
+        format!("{sameport} listen --exclusive 127.0.0.1:{PORT}"),
     ] {
         let exited = fixture.run("sh", &["-c", &line]);
         assert!(exited.stderr.contains("it is guarded for uid="), "{exited:?}");

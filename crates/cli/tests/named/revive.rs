@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::harness::named_run::{NamedRun, RunSetup, has_exited, only_run, responder};
 use crate::harness::{
-    Exited, User, c_program, eventually, executable, find_program, kill, skip, spawn_process,
+    Exited, User, c_program, command_for, eventually, executable, find_program, kill, skip,
+    spawn_process,
 };
 
 /// Answers with its pid, its directory and MODE; writes a line to both of its outputs.
@@ -61,6 +62,13 @@ fn verb(setup: &RunSetup, words: &[&str]) -> Exited {
     let words: Vec<&str> =
         [words[0], &setup.name].into_iter().chain(words[1..].iter().copied()).collect();
     spawn_process(setup.command(&words)).wait()
+}
+
+/// A line for a shell, with the environment of the run.
+fn run_line(setup: &RunSetup, line: &str) -> std::process::Command {
+    let mut command = command_for(setup.user, "sh", &["-c", line]);
+    command.env("XDG_RUNTIME_DIR", &setup.dir);
+    command
 }
 
 #[track_caller]
@@ -140,6 +148,14 @@ fn restart_without_workers() {
     let failed = verb(&setup, &["restart"]);
     assert_eq!(failed.code, 1, "{failed:?}");
     assert!(failed.stderr.contains("has ended: exit status: 127"), "{failed:?}");
+    // Its output went to /dev/null, and the command of the hint shows it.
+    let hint = "\nhint: in the foreground it says why: ";
+    let line = failed.stderr.split_once(hint).unwrap().1.trim_end();
+    let mut shown = run_line(&setup, line);
+    shown.current_dir("/");
+    let shown = spawn_process(shown).wait();
+    assert_eq!(shown.code, 127, "{shown:?}");
+    assert!(shown.stderr.contains("command not found"), "{shown:?}");
     std::fs::rename(&away, &copy).unwrap();
 
     let restarted = verb(&setup, &["restart", "--json"]);

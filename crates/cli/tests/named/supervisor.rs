@@ -182,16 +182,21 @@ fn descriptors_and_memory_are_flat_after_a_thousand_restarts() {
 #[test]
 fn why_names_the_run_that_has_a_port() {
     for user in User::all() {
-        let run = drains(RunSetup::new(*user), &["-n", "1"]);
-        let workers = run.wait_for_ready(1);
+        let run = drains(RunSetup::new(*user), &["-n", "2"]);
+        let workers = run.wait_for_ready(2);
         let message =
             spawn_process(run.setup.command(&["why", &run.setup.port.to_string()])).wait();
         assert_eq!(message.code, 1, "{message:?}");
-        let holder = message.stdout.lines().nth(1).unwrap_or_default();
-        let worker = workers.first().unwrap();
-        assert!(holder.starts_with("  drains"), "{message:?}");
-        assert!(holder.contains(&format!(" (pid {worker}, user ")), "{message:?}");
-        assert!(holder.contains(&format!("), run {}, worker 1 ", run.setup.name)), "{message:?}");
+        let holders: Vec<&str> = message.stdout.lines().skip(1).take(2).collect();
+        for worker in &workers {
+            let pid = format!(" (pid {worker}, user ");
+            let holder = holders.iter().find(|holder| holder.contains(&pid));
+            assert!(holder.is_some_and(|it| it.starts_with("  drains")), "{message:?}");
+            let run = format!("), run {}, worker ", run.setup.name);
+            assert!(holder.is_some_and(|it| it.contains(&run)), "{message:?}");
+        }
+        // What both have in common is told once.
+        assert_eq!(message.stdout.matches("    because ").count(), 1, "{message:?}");
         let stop = format!("\n  sameport stop {}\n", run.setup.name);
         assert!(message.stdout.contains(&stop) && !message.stdout.contains("kill "), "{message:?}");
         run.stop();

@@ -60,7 +60,7 @@ impl Lifecycle {
 
     /// Whether a worker has reached its final state: one ready instance, or none if it is surplus.
     /// Instances that end do not count.
-    fn slot_is_settled(&self, ordinal: u16) -> bool {
+    pub(super) fn slot_is_settled(&self, ordinal: u16) -> bool {
         match self.slots.get(&ordinal) {
             None => true,
             Some(Slot { pause: Some(Pause::GivenUp(_)), replacement: None, .. }) => true,

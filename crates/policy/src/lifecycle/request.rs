@@ -128,6 +128,8 @@ impl Lifecycle {
                 self.retire(id, now, actions);
             }
         }
+        // A worker that starts meanwhile is one of the workers that the run is to have.
+        waiting.extend(self.slots.keys().filter(|n| !self.slot_is_settled(**n)));
         let new: Vec<u16> = (1..=copies).filter(|n| !self.slots.contains_key(n)).collect();
         for ordinal in new {
             waiting.insert(ordinal);

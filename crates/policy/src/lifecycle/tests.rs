@@ -426,6 +426,40 @@ fn scaling_adds_and_removes_workers() {
     assert_eq!(run.done, [Ok(()), Ok(())]);
 }
 
+/// A worker that restarts after a crash is not ready when the others are.
+#[test]
+fn scaling_is_done_when_every_worker_is_ready() {
+    for copies in [1, 2, 3] {
+        let mut lifecycle = Lifecycle::new(settings(2, 1));
+        lifecycle.start_all(at(0));
+        for id in [1, 2] {
+            lifecycle.listening(id, "a".into(), at(0));
+            lifecycle.ready(id, at(0));
+        }
+        lifecycle.exited(1, Exit::Code(1), at(10_000));
+        let actions = lifecycle.request(RunRequest::Scale { copies }, at(10_001)).unwrap();
+        assert!(!actions.contains(&Action::RequestDone(Ok(()))), "{copies}: {actions:?}");
+        let mut done = Vec::new();
+        for _ in 0..10 {
+            let now = lifecycle.next_deadline().unwrap_or(at(20_000));
+            done.extend(lifecycle.tick(now));
+            done.extend(lifecycle.drained(2, now));
+            if copies == 1 {
+                done.extend(lifecycle.exited(2, Exit::Code(0), now));
+            }
+            for id in [3, 4] {
+                done.extend(lifecycle.listening(id, "a".into(), now));
+                done.extend(lifecycle.ready(id, now));
+            }
+            if done.contains(&Action::RequestDone(Ok(()))) {
+                break;
+            }
+        }
+        assert!(done.contains(&Action::RequestDone(Ok(()))), "{copies}: {done:?}");
+        assert_eq!(lifecycle.serving().len(), usize::from(copies));
+    }
+}
+
 #[test]
 fn one_request_at_a_time_except_stop() {
     let mut lifecycle = Lifecycle::new(settings(1, 1));

@@ -9,7 +9,7 @@ use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 
 use super::worker_change::colored_sentence;
 use crate::error::{Failure, VerbResult, client_failure};
-use crate::operations::revive::Revived;
+use crate::operations::revive::{OutputPlace, Revived};
 use crate::output::json::{line as json_line, object};
 use crate::output::{stderr, stdout};
 
@@ -17,13 +17,20 @@ use crate::output::{stderr, stdout};
 pub(crate) struct RunChanges {
     json: bool,
     is_terminal: bool,
+    /// The last change of each worker that drains. A later one only counts its connections again.
+    draining: Vec<WorkerUpdate>,
     /// The change on the last line.
     last: Option<WorkerUpdate>,
 }
 
 impl RunChanges {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, is_terminal: std::io::stderr().is_terminal(), last: None }
+        Self {
+            json,
+            is_terminal: std::io::stderr().is_terminal(),
+            draining: Vec::new(),
+            last: None,
+        }
     }
 
     pub(crate) fn report(&mut self, change: &WorkerUpdate) {
@@ -31,17 +38,33 @@ impl RunChanges {
             print_json(&change_json(change));
             return;
         }
-        let is_recount = self.last.as_ref().is_some_and(|last| differ_in_connections(last, change));
-        self.last = Some(change.clone());
-        match (is_recount, self.is_terminal) {
-            (false, _) => stderr::styled(&colored_sentence(change)),
-            // Replaces the line before.
-            (true, true) => {
+        match self.line(change) {
+            ChangeLine::New => stderr::styled(&colored_sentence(change)),
+            ChangeLine::Again => {
                 stderr::styled(&format!("\u{1b}[1A\u{1b}[2K{}", colored_sentence(change)));
             }
-            // A log does not need every count.
-            (true, false) => {}
+            ChangeLine::Omitted => {}
         }
+    }
+
+    /// The line of this change, which is the last one from now on.
+    fn line(&mut self, change: &WorkerUpdate) -> ChangeLine {
+        let is_recount = self.draining.iter().any(|last| differ_in_connections(last, change));
+        let is_last = self.last.as_ref().is_some_and(|last| differ_in_connections(last, change));
+        self.draining.retain(|last| (last.worker, last.pid) != (change.worker, change.pid));
+        if change.state == WorkerPhase::Draining {
+            self.draining.push(change.clone());
+        }
+        let line = match (is_recount, is_last && self.is_terminal) {
+            (false, _) => ChangeLine::New,
+            (true, true) => ChangeLine::Again,
+            // A log does not need every count.
+            (true, false) => ChangeLine::Omitted,
+        };
+        if line != ChangeLine::Omitted {
+            self.last = Some(change.clone());
+        }
+        line
     }
 
     /// The change is complete.
@@ -60,6 +83,15 @@ impl RunChanges {
         }
         failure
     }
+}
+
+/// How a change is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChangeLine {
+    New,
+    /// In the place of the line before.
+    Again,
+    Omitted,
 }
 
 /// Prints each step of a change that `change` makes, and then its end: `done`, or the failure.
@@ -93,9 +125,9 @@ pub(crate) fn print_steps(
 /// The line about a supervisor that was started again.
 pub(crate) fn revived_text(name: &RunName, dead: &DeadSupervisor, revived: &Revived) -> String {
     let before = dead.record.as_ref().map_or(0, |record| record.pid);
-    let output = match revived.has_output {
-        true => "its output goes where that of its workers goes",
-        false => "its output goes to /dev/null",
+    let output = match revived.output {
+        OutputPlace::OfWorkers => "its output goes where that of its workers goes",
+        OutputPlace::Nowhere => "its output goes to /dev/null",
     };
     let pid = revived.pid;
     format!(

@@ -86,3 +86,30 @@ fn events_keep_their_shape() {
     let failed = failed_json(&Failure::failed("no"));
     assert_eq!(failed, "{\"event\":\"failed\",\"error\":\"no\",\"hint\":null}\n");
 }
+
+/// A restart reports other workers between two counts of a worker that drains.
+#[test]
+fn a_worker_drains_once_in_a_log() {
+    let drains = |pid, connections| WorkerUpdate {
+        pid: Some(pid),
+        connections,
+        ..change(WorkerPhase::Draining)
+    };
+    let starts = WorkerUpdate { worker: 2, pid: Some(50), ..change(WorkerPhase::Starting) };
+    for (is_terminal, again) in [(false, ChangeLine::Omitted), (true, ChangeLine::Again)] {
+        let mut changes = RunChanges { json: false, is_terminal, draining: vec![], last: None };
+        let lines = [
+            (drains(41, None), ChangeLine::New),
+            (drains(41, Some(1)), again),
+            (starts.clone(), ChangeLine::New),
+            (drains(41, Some(0)), ChangeLine::Omitted),
+            // Another instance, and the same pid in another phase.
+            (drains(42, Some(1)), ChangeLine::New),
+            (WorkerUpdate { pid: Some(41), ..change(WorkerPhase::Gone) }, ChangeLine::New),
+            (drains(41, Some(1)), ChangeLine::New),
+        ];
+        for (change, expected) in lines {
+            assert_eq!(changes.line(&change), expected, "{change:?}");
+        }
+    }
+}

@@ -41,11 +41,18 @@ fn answer_text(answer: &WhyAnswer, width: Option<usize>) -> String {
             None => blocks.push((block, 1)),
         }
     }
+    // Workers of one run differ in the first line only.
+    let mut bodies: Vec<(&str, String)> = Vec::new();
     for (block, times) in blocks.iter().take(listed) {
         let (first, rest) = block.split_once('\n').unwrap_or((block, ""));
         let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
-        text.push_str(&format!("  {first}{times}\n{rest}"));
+        let first = format!("  {first}{times}\n");
+        match bodies.iter_mut().find(|(body, _)| *body == rest) {
+            Some((_, firsts)) => firsts.push_str(&first),
+            None => bodies.push((rest, first)),
+        }
     }
+    text.extend(bodies.iter().flat_map(|(rest, firsts)| [firsts, *rest]));
     if blocks.len() > listed {
         text.push_str(&format!("  and {} more\n", blocks.len() - listed));
     }
