@@ -130,18 +130,38 @@ impl PassedSockets {
     }
 
     /// The number of sockets that are left.
+    ///
+    /// ```
+    /// let passed = sameport::PassedSockets::take()?;
+    /// assert_eq!(passed.len(), passed.iter().count());
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.sockets.len()
     }
 
     /// Whether no socket is left.
+    ///
+    /// ```
+    /// if sameport::PassedSockets::take()?.is_empty() {
+    ///     println!("started without socket activation");
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sockets.is_empty()
     }
 
     /// The sockets that are left, in the order of their descriptors.
+    ///
+    /// ```
+    /// let passed = sameport::PassedSockets::take()?;
+    /// let listeners = passed.iter().filter(|socket| socket.is_listener()).count();
+    /// # assert_eq!(listeners, 0);
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     pub fn iter(&self) -> std::slice::Iter<'_, PassedSocket> {
         self.sockets.iter()
     }
@@ -171,6 +191,14 @@ impl PassedSockets {
     /// The passed socket must be what is asked for: [`PassedSocket::check`]. If sockets were passed, but
     /// none with this address, opening one would be a mistake: clients could be in the queue of the
     /// passed one.
+    ///
+    /// ```
+    /// use sameport::{Options, PassedSockets};
+    ///
+    /// let mut passed = PassedSockets::take()?;
+    /// let listener = passed.listen(&Options::shared().nonblocking(true), "127.0.0.1:0")?;
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

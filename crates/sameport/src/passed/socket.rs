@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::{SockRef, Socket};
 
@@ -35,24 +37,56 @@ impl PassedSocket {
     }
 
     /// The name, from `LISTEN_FDNAMES`; `unknown` if the parent gave no names.
+    ///
+    /// ```
+    /// for socket in &sameport::PassedSockets::take()? {
+    ///     println!("{}", socket.name());
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The number of the descriptor, from 3 up.
+    ///
+    /// ```
+    /// for socket in &sameport::PassedSockets::take()? {
+    ///     assert!(socket.number() >= 3);
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn number(&self) -> i32 {
         self.number
     }
 
     /// The address that the socket is bound to, if it is an IPv4 or IPv6 one.
+    ///
+    /// ```
+    /// for socket in &sameport::PassedSockets::take()? {
+    ///     if let Some(address) = socket.local_addr() {
+    ///         println!("{} has {address}", socket.name());
+    ///     }
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.found.as_ref()?.facts.local
     }
 
     /// Whether this is a listening TCP socket.
+    ///
+    /// ```
+    /// for socket in &sameport::PassedSockets::take()? {
+    ///     if !socket.is_listener() {
+    ///         println!("{socket} is no listener");
+    ///     }
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn is_listener(&self) -> bool {
         self.found.as_ref().is_some_and(|found| {
@@ -62,6 +96,15 @@ impl PassedSocket {
     }
 
     /// Whether this is a bound UDP socket.
+    ///
+    /// ```
+    /// for socket in &sameport::PassedSockets::take()? {
+    ///     if socket.is_udp() {
+    ///         println!("{socket}");
+    ///     }
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn is_udp(&self) -> bool {
         self.found
@@ -70,6 +113,15 @@ impl PassedSocket {
     }
 
     /// Whether the socket is shared: `ReusePort=` of a socket unit. False where the system shares none.
+    ///
+    /// ```
+    /// for socket in &sameport::PassedSockets::take()? {
+    ///     if !socket.is_shared() {
+    ///         println!("{socket}: add ReusePort=yes to the socket unit");
+    ///     }
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.found.as_ref().is_some_and(|found| found.facts.shared == Some(true))
@@ -81,6 +133,13 @@ impl PassedSocket {
     /// Compares the address, both families or one, shared or exclusive, and the device; and that
     /// `transparent` and `freebind` are set if they are asked for. Port 0 is any port. The backlog
     /// cannot be read.
+    ///
+    /// ```
+    /// for socket in &sameport::PassedSockets::take()? {
+    ///     socket.check(&sameport::Options::shared(), "*:8080")?;
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -112,6 +171,16 @@ impl PassedSocket {
 
     /// The socket as a listener of std.
     ///
+    /// ```
+    /// for socket in sameport::PassedSockets::take()? {
+    ///     if socket.name() == "web" {
+    ///         let listener = socket.into_listener()?;
+    ///         # drop(listener);
+    ///     }
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::WrongSocket`] if it is not a listening TCP socket. The socket is closed then.
@@ -126,6 +195,16 @@ impl PassedSocket {
     ///
     /// Clears `SO_REUSEADDR`, which systemd sets on every socket: with it, a UDP socket of any user
     /// could take the datagrams of a shared one.
+    ///
+    /// ```
+    /// for socket in sameport::PassedSockets::take()? {
+    ///     if socket.name() == "dns" {
+    ///         let socket = socket.into_udp()?;
+    ///         # drop(socket);
+    ///     }
+    /// }
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -157,9 +236,17 @@ impl fmt::Display for PassedSocket {
     }
 }
 
+/// For options that this crate does not compare.
+#[cfg(unix)]
+impl AsFd for PassedSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// For sockets that are neither TCP listeners nor UDP sockets.
 #[cfg(unix)]
-impl From<PassedSocket> for std::os::fd::OwnedFd {
+impl From<PassedSocket> for OwnedFd {
     fn from(socket: PassedSocket) -> Self {
         socket.socket.into()
     }
