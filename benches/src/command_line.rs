@@ -7,7 +7,7 @@ use clap::Parser as _;
 
 use crate::error::BenchError;
 use crate::report::FigureReport;
-use crate::{binds, guard, harness, inspect, rates, restart, soak, subject, workers};
+use crate::{binds, guard, harness, inspect, rates, restart, sets, soak, subject, workers};
 
 /// Measure what sameport costs, in release builds, side by side with doing without it
 #[derive(clap::Parser)]
@@ -32,6 +32,7 @@ enum Benchmark {
     Guard(guard::Args),
     Look(inspect::Args),
     Workers(workers::Args),
+    Sets(sets::Args),
     #[command(hide = true)]
     Subject(subject::Args),
 }
@@ -64,6 +65,10 @@ pub(crate) fn run() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Benchmark::Sets(args) = &benchmark {
+        // The library alone.
+        return exit_code(sets::measure(args, &mut report));
+    }
     // A namespace has no network, so the build happens before.
     let built = match sameport {
         Some(file) => std::path::absolute(&file).map_err(|e| format!("{}: {e}", file.display())),
@@ -79,9 +84,13 @@ pub(crate) fn run() -> ExitCode {
             Benchmark::Guard(args) => guard::measure(args, &sameport, &mut report),
             Benchmark::Look(args) => inspect::measure(args, &sameport, &mut report),
             Benchmark::Workers(args) => workers::measure(args, &sameport, &mut report),
-            Benchmark::Subject(_) => Ok(()),
+            Benchmark::Sets(_) | Benchmark::Subject(_) => Ok(()),
         },
     });
+    exit_code(result)
+}
+
+fn exit_code(result: Result<(), BenchError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

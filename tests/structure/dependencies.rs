@@ -55,7 +55,7 @@ const PACKAGES: &[Package] = &[
     // Programs for readers, with servers of others.
     Package { name: "sameport-examples", ours: &["sameport"], others: None },
     // The survey reads sources as the structural tests do.
-    Package { name: "sameport-benches", ours: &[], others: None },
+    Package { name: "sameport-benches", ours: &["sameport"], others: None },
     Package { name: "xtask", ours: &["sameport-tests", "sameport-console"], others: None },
 ];
 
