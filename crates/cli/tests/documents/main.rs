@@ -113,8 +113,7 @@ impl Run {
     fn steps(&mut self, block: &Block) {
         let steps = block.steps().unwrap();
         if steps.iter().any(|step| step.is_root) && !self.session.has_root() {
-            let line = block.line;
-            return skip(&format!("documents-root-{line}"), "needs root: a command of the page");
+            return skip("documents-root", &format!("needs root: line {} of the page", block.line));
         }
         for step in steps {
             self.step(step);
