@@ -33,6 +33,11 @@ Environment:
   JOURNAL_STREAM   where stderr is the journal, messages have a priority
   NO_COLOR         no colors in messages";
 
+/// The environment variable of the verbs that exist on every system.
+pub(crate) const NO_COLOR: &str = "\
+Environment:
+  NO_COLOR         no colors in messages";
+
 /// The option of each variable of the preload library.
 pub(crate) const PRELOAD_ENVIRONMENT: &str = "\
 Environment of a program with the library:

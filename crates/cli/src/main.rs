@@ -2,7 +2,7 @@
 //!
 //! `args` has what the command lines of several verbs share, `commands` one file a verb. `operations`
 //! inspect, decide and act without printing; `output` writes text and JSON; `error` turns every error into
-//! a message, a hint and an exit code. No other crate of the project reads arguments or the environment,
+//! a message, a hint and an exit code; `system` knows the verbs of each system. No other crate of the project reads arguments or the environment,
 //! prints, or exits.
 
 #![cfg_attr(
@@ -19,6 +19,7 @@ mod commands;
 mod error;
 mod operations;
 mod output;
+mod system;
 
 use std::process::ExitCode;
 

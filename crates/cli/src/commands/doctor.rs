@@ -34,5 +34,5 @@ pub(crate) fn run(args: Args) -> VerbResult {
         doctor::text(&found.facts, &found.abilities)
     };
     stdout::write(&text)?;
-    Ok(if found.run_is_impossible() { ExitCode::from(3) } else { ExitCode::SUCCESS })
+    Ok(if found.is_of_no_use() { ExitCode::from(3) } else { ExitCode::SUCCESS })
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::error::{Failure, VerbResult, manual_failure};
 use crate::output::manual::page;
 use crate::output::stdout;
+use crate::system::System;
 
 /// Print the manual page, or write one for sameport and one for each verb
 #[derive(clap::Args)]
@@ -28,7 +29,7 @@ pub(crate) fn run(args: Args, definition: clap::Command) -> VerbResult {
     match &args.out {
         None => {
             let verbs = verbs(&whole);
-            stdout::write(&page(whole, &verbs))?;
+            stdout::write(&page(whole, &verbs, System::HERE))?;
         }
         Some(directory) => write_all_to(directory, whole)?,
     }
@@ -40,7 +41,8 @@ fn write_all_to(directory: &Path, whole: clap::Command) -> Result<(), Failure> {
     for command in std::iter::once(whole).chain(verbs) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         let path = directory.join(format!("{name}.1"));
-        fs::write(&path, page(command, &names)).map_err(|error| manual_failure(&path, &error))?;
+        fs::write(&path, page(command, &names, System::HERE))
+            .map_err(|error| manual_failure(&path, &error))?;
     }
     Ok(())
 }

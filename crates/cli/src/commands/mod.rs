@@ -23,9 +23,10 @@ mod why;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::args::{ENVIRONMENT, EXIT_CODES};
+use crate::args::EXIT_CODES;
 use crate::error::{Failure, VerbResult, command_line};
 use crate::output::stdout;
+use crate::system::{ABOUT_ELSEWHERE, System};
 
 #[derive(Parser)]
 #[command(name = "sameport", version, about, before_help = EXAMPLES, max_term_width = 100)]
@@ -112,19 +113,25 @@ impl Command {
             #[cfg(target_os = "linux")]
             Self::Guard(args) => guard::run(args),
             #[cfg(not(target_os = "linux"))]
-            _ => Err(crate::error::needs_linux()),
+            _ => Err(crate::error::needs_linux("this verb")),
         }
     }
 }
 
-/// The command line for help, completions and manual: every verb's help ends with the exit codes.
+/// The command line of this system.
 pub(crate) fn definition() -> clap::Command {
+    definition_of(System::HERE)
+}
+
+/// The command line for help, completions and manual: every verb's help ends with the exit codes.
+pub(crate) fn definition_of(system: System) -> clap::Command {
     let with_exit_codes = |verb: clap::Command| {
         let help = verb.get_after_help().map(|help| format!("{help}\n\n")).unwrap_or_default();
         verb.after_help(format!("{help}{EXIT_CODES}"))
     };
-    CommandLine::command()
-        .after_help(format!("{ENVIRONMENT}\n\n{EXIT_CODES}"))
+    system
+        .of(&CommandLine::command(), ABOUT_ELSEWHERE)
+        .after_help(format!("{}\n\n{EXIT_CODES}", system.environment()))
         .mut_subcommands(with_exit_codes)
 }
 

@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::{Failure, unknown_verb};
 use crate::output::shell::{os_command, word};
 use crate::output::text::{printable, shorten};
+use crate::system::System;
 
 /// Refuses a first argument that is no verb.
 ///
@@ -18,7 +19,7 @@ pub(crate) fn refuse_unknown_verb(definition: fn() -> clap::Command) -> Result<(
     if word.as_encoded_bytes().starts_with(b"-") || is_verb(word, &definition()) {
         return Ok(());
     }
-    Err(unknown_verb::refusal(&line, &|line| parses(line, definition), &is_program))
+    Err(unknown_verb::refusal(&line, System::HERE, &|line| parses(line, definition), &is_program))
 }
 
 /// The command line. For clap `--help` after `help` is a verb; here it is the help that `help` prints.
@@ -47,7 +48,12 @@ pub(crate) fn failure(error: &clap::Error, definition: fn() -> clap::Command) ->
                 .hint(format!("`sameport help {}` shows the help", word(&verb.to_string_lossy())));
         }
         // `sameport help WORD`.
-        return unknown_verb::refusal(line.get(1..).unwrap_or_default(), &parses, &is_program);
+        return unknown_verb::refusal(
+            line.get(1..).unwrap_or_default(),
+            System::HERE,
+            &parses,
+            &is_program,
+        );
     } else if let Some(meant) = with_dashes(error, &line, &parses) {
         format!("the command comes after `--`: sameport {}", os_command(meant))
     } else if let Some(meant) = without_scheme(error, &line, &parses) {

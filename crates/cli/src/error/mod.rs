@@ -134,11 +134,10 @@ impl Failure {
 const DOCTOR: &str = "`sameport doctor` says what this machine can do";
 
 /// A verb that only Linux has.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn needs_linux() -> Failure {
-    Failure::unsupported(
-        "this verb needs Linux: other systems have neither seccomp notification nor sock_diag",
-    )
+pub(crate) fn needs_linux(verb: &str) -> Failure {
+    Failure::unsupported(format!(
+        "{verb} needs Linux: other systems have neither seccomp notification nor sock_diag"
+    ))
     .hint("a program of your own can share a port by the library `sameport`")
 }
 

@@ -3,9 +3,10 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::Failure;
+use super::{Failure, needs_linux};
 use crate::output::shell::{os_command, word as quoted};
 use crate::output::text::shorten;
+use crate::system::System;
 
 /// The longest word that is compared with the verbs, in bytes.
 const LONGEST: usize = 24;
@@ -113,11 +114,15 @@ const OPTIONS: &[(&[&str], &str, &str, &str, &str)] = &[
 /// `is_program`: whether the shell would execute this word.
 pub(super) fn refusal(
     line: &[OsString],
+    system: System,
     parses: &dyn Fn(&[OsString]) -> bool,
     is_program: &dyn Fn(&OsStr) -> bool,
 ) -> Failure {
     let word = line.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-    let hint = suggestion(line, parses, is_program)
+    if VERBS.iter().any(|(verb, ..)| *verb == word) && !has(system, &word) {
+        return needs_linux(&format!("`{word}`"));
+    }
+    let hint = suggestion(line, system, parses, is_program)
         .unwrap_or_else(|| "`sameport --help` lists the verbs, with examples".to_owned());
     Failure::usage(format!("unknown verb {}", shorten(&quoted_word(&word)))).hint(hint)
 }
@@ -129,24 +134,30 @@ fn quoted_word(word: &str) -> String {
     }
 }
 
+/// `help` is a verb of clap.
+fn has(system: System, verb: &str) -> bool {
+    verb == "help" || system.has(verb)
+}
+
 fn suggestion(
     line: &[OsString],
+    system: System,
     parses: &dyn Fn(&[OsString]) -> bool,
     is_program: &dyn Fn(&OsStr) -> bool,
 ) -> Option<String> {
     let (word, rest) = line.split_first()?;
     let text = word.to_str().filter(|text| text.len() <= LONGEST).map(str::to_ascii_lowercase);
-    if let Some(hint) = text.as_deref().and_then(|word| by_option(word, rest, parses)) {
+    if let Some(hint) = text.as_deref().and_then(|word| by_option(word, rest, system, parses)) {
         return Some(hint);
     }
-    if let Some(verb) = text.as_deref().and_then(by_meaning) {
+    if let Some(verb) = text.as_deref().and_then(by_meaning).filter(|verb| has(system, verb)) {
         return Some(advice(verb, rest, parses));
     }
     if is_program(word) {
         let run = under_run(line);
         return parses(&run).then(|| format!("start a program by `sameport {}`", os_command(run)));
     }
-    text.as_deref().and_then(misspelt).map(|verb| advice(verb, rest, parses))
+    text.as_deref().and_then(|word| misspelt(word, system)).map(|verb| advice(verb, rest, parses))
 }
 
 /// `run -- LINE`.
@@ -174,10 +185,12 @@ fn advice(verb: &str, rest: &[OsString], parses: &dyn Fn(&[OsString]) -> bool) -
 fn by_option(
     word: &str,
     rest: &[OsString],
+    system: System,
     parses: &dyn Fn(&[OsString]) -> bool,
 ) -> Option<String> {
-    let (_, before, behind, usual, effect) =
-        OPTIONS.iter().find(|(words, ..)| words.contains(&word))?;
+    let (_, before, behind, usual, effect) = OPTIONS.iter().find(|(words, verb, ..)| {
+        words.contains(&word) && (verb.starts_with('-') || has(system, verb))
+    })?;
     let typed = [&[OsString::from(before)], rest, &[OsString::from(behind)]].concat();
     let line = match !rest.is_empty() && parses(&typed) {
         true => os_command(typed),
@@ -192,9 +205,10 @@ fn by_meaning(word: &str) -> Option<&'static str> {
 }
 
 /// The verb that `word` misspells: the nearest one, at one edit from a short word and two from a longer one.
-fn misspelt(word: &str) -> Option<&'static str> {
+fn misspelt(word: &str, system: System) -> Option<&'static str> {
     let most = if word.chars().count() <= 4 { 1 } else { 2 };
-    let distances = VERBS.iter().map(|(verb, ..)| (edits(word, verb), *verb));
+    let verbs = VERBS.iter().map(|(verb, ..)| *verb).filter(|verb| has(system, verb));
+    let distances = verbs.map(|verb| (edits(word, verb), verb));
     let (least, verb) = distances.min_by_key(|(edits, _)| *edits)?;
     (least <= most).then_some(verb)
 }
@@ -224,20 +238,45 @@ mod tests {
     use super::*;
 
     fn hint(line: &str) -> String {
+        refused(line, System::Linux).hint.unwrap_or_default()
+    }
+
+    fn refused(line: &str, system: System) -> Failure {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let parses = |words: &[OsString]| {
-            crate::commands::definition()
+            crate::commands::definition_of(system)
                 .try_get_matches_from([&["sameport".into()], words].concat())
                 .is_ok()
         };
         let programs = ["nginx", "./server", "top", "who", "ruby", "less"];
         let is_program = |word: &OsStr| programs.contains(&word.to_str().unwrap_or_default());
-        refusal(&words, &parses, &is_program).hint.unwrap_or_default()
+        refusal(&words, system, &parses, &is_program)
+    }
+
+    #[test]
+    fn advice_names_no_verb_that_the_system_lacks() {
+        for (line, expected) in [
+            ("doctr", "`sameport doctor` lists what this machine can do"),
+            ("connect 127.0.0.1:80", "`sameport dial 127.0.0.1:80` connects to an address"),
+            ("version", "`sameport --version` prints the version"),
+            ("top", "`sameport --help` lists the verbs, with examples"),
+            ("restrt web", "`sameport --help` lists the verbs, with examples"),
+            ("unguard 80", "`sameport --help` lists the verbs, with examples"),
+            ("nginx", "`sameport --help` lists the verbs, with examples"),
+        ] {
+            let failure = refused(line, System::Other);
+            assert!(failure.message.starts_with("unknown verb "), "{line}: {}", failure.message);
+            assert_eq!(failure.hint.as_deref(), Some(expected), "{line}");
+        }
+        for verb in ["run", "ls", "guard"] {
+            let failure = refused(verb, System::Other);
+            assert!(failure.message.starts_with(&format!("`{verb}` needs Linux: ")));
+        }
     }
 
     #[test]
     fn every_verb_of_the_command_line_is_described() {
-        let definition = crate::commands::definition();
+        let definition = crate::commands::definition_of(System::Linux);
         let verbs: Vec<&str> = definition.get_subcommands().map(clap::Command::get_name).collect();
         let described: Vec<&str> = VERBS.iter().map(|(verb, ..)| *verb).collect();
         assert_eq!(described, [&verbs[..], &["help"]].concat());

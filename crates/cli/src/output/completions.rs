@@ -17,6 +17,10 @@ pub(crate) fn script(shell: Shell, definition: &mut clap::Command) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, definition, "sameport", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
+    if definition.find_subcommand("run").is_none() {
+        // This system has no verb whose argument the scripts could list.
+        return script;
+    }
     match shell {
         Shell::Bash => script + &bash(definition),
         Shell::Fish => script + &fish(),

@@ -1,14 +1,14 @@
 //! The output of `doctor`: facts and capabilities, as two tables or as JSON.
 
 use sameport_policy::capability::Capability;
-use sameport_policy::capability::question::{ProbeAnswer, ProbeFact};
+use sameport_policy::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject};
 
 use super::json::{line, object};
 use super::table::table;
 
 /// One line about `run`, and the two tables.
 pub(crate) fn text(facts: &[ProbeFact], abilities: &[Capability]) -> String {
-    let line = verdict(abilities);
+    let line = verdict(facts, abilities);
     let facts = facts.iter().map(|ProbeFact { subject, answer }| {
         [subject.name().into(), answer.to_string(), answer.text().into()]
     });
@@ -22,11 +22,12 @@ pub(crate) fn text(facts: &[ProbeFact], abilities: &[Capability]) -> String {
     format!("{line}\n\n{facts}\n{abilities}")
 }
 
-/// Whether `run` works here, and by which interposer.
-fn verdict(abilities: &[Capability]) -> String {
+/// Whether `run` works here, and by which interposer. Where `run` does not exist, whether addresses can
+/// be shared.
+fn verdict(facts: &[ProbeFact], abilities: &[Capability]) -> String {
     let is_yes = |ability: &Capability| matches!(ability.answer, ProbeAnswer::Yes(_));
     let Some(run) = abilities.iter().find(|ability| ability.name == "run") else {
-        return String::new();
+        return sharing(facts);
     };
     let mut interposers = abilities.iter().filter(|ability| is_yes(ability));
     let by = interposers.find_map(|ability| ability.name.strip_prefix("run-"));
@@ -41,6 +42,14 @@ fn verdict(abilities: &[Capability]) -> String {
         (ProbeAnswer::Unknown(_), why) => {
             format!("could not tell whether `sameport run` works here: {why}")
         }
+    }
+}
+
+fn sharing(facts: &[ProbeFact]) -> String {
+    match facts.iter().find(|fact| fact.subject == ProbeSubject::Sharing).map(|fact| &fact.answer) {
+        Some(ProbeAnswer::Yes(how)) => format!("`sameport listen` shares addresses here: {how}"),
+        Some(ProbeAnswer::No(_)) => "this system shares no addresses".to_owned(),
+        _ => "could not tell whether this system shares addresses".to_owned(),
     }
 }
 
@@ -89,7 +98,6 @@ fn word(answer: &ProbeAnswer) -> &'static str {
 mod tests {
     use super::*;
     use sameport_policy::capability::capabilities;
-    use sameport_policy::capability::question::ProbeSubject;
 
     fn facts() -> Vec<ProbeFact> {
         vec![

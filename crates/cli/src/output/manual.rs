@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 use clap_mangen::Man;
 
-use crate::args::ENVIRONMENT;
+use crate::system::System;
 
 /// The exit codes of every verb.
 const EXIT_STATUS: &[(&str, &str)] = &[
@@ -50,8 +50,10 @@ const ATTACH_FILES: &[(&str, &str)] = &[
 const PROC_FILES: &[(&str, &str)] =
     &[("/proc/PID/fd, /proc/PID/cmdline", "The sockets of processes and their command lines.")];
 
+const NO_FILES: &str = ".SH FILES\nNone.\n";
+
 /// One page, with the sections of man-pages(7).
-pub(crate) fn page(command: Command, verbs: &[String]) -> String {
+pub(crate) fn page(command: Command, verbs: &[String], system: System) -> String {
     let name = command.get_name().to_owned();
     let is_whole = name == "sameport";
     let examples = command.get_before_help().map(ToString::to_string).unwrap_or_default();
@@ -83,9 +85,9 @@ pub(crate) fn page(command: Command, verbs: &[String]) -> String {
     text.push_str(".SH EXAMPLES\n");
     text.push_str(&preformatted(examples.lines().filter(|line| line.starts_with(' '))));
     text.push_str(&exit_status(&exits));
-    text.push_str(&environment_section(&name, &environment));
-    text.push_str(&files(&name));
-    text.push_str(&see_also(&name, verbs));
+    text.push_str(&environment_section(&name, &environment, system));
+    text.push_str(&files(&name, system));
+    text.push_str(&see_also(&name, verbs, system));
     text
 }
 
@@ -180,9 +182,9 @@ fn exit_status(paragraphs: &[&str]) -> String {
 }
 
 /// The variables that a verb reads.
-fn environment_section(verb: &str, own: &[&str]) -> String {
+fn environment_section(verb: &str, own: &[&str], system: System) -> String {
     let lines = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
-    let all = lines(ENVIRONMENT);
+    let all = lines(system.environment());
     let mut variable = String::new();
     let mut is_read = |line: &&String| {
         // The description goes on in lines that begin further right.
@@ -199,19 +201,20 @@ fn environment_section(verb: &str, own: &[&str]) -> String {
     format!(".SH ENVIRONMENT\n{}", preformatted(shown.iter().map(String::as_str)))
 }
 
-fn files(verb: &str) -> String {
+fn files(verb: &str, system: System) -> String {
     let entries = match verb {
+        _ if system == System::Other => return NO_FILES.to_owned(),
         "sameport" => [RUN_FILES, GUARD_FILES, ATTACH_FILES, PROC_FILES].concat(),
         verb if OF_RUNS.contains(&verb) => RUN_FILES.to_vec(),
         "guard" => GUARD_FILES.to_vec(),
         "attach" | "detach" => ATTACH_FILES.to_vec(),
         "ls" | "why" | "audit" | "doctor" => PROC_FILES.to_vec(),
-        _ => return ".SH FILES\nNone.\n".to_owned(),
+        _ => return NO_FILES.to_owned(),
     };
     format!(".SH FILES\n{}", tagged(&entries))
 }
 
-fn see_also(verb: &str, verbs: &[String]) -> String {
+fn see_also(verb: &str, verbs: &[String], system: System) -> String {
     let others: &[&str] = match verb {
         "sameport" => &["socket(7)", "ip(7)", "systemd.service(5)"],
         "run" => &[
@@ -235,10 +238,16 @@ fn see_also(verb: &str, verbs: &[String]) -> String {
         "completions" => &["bash(1)", "zsh(1)"],
         _ => &["man(1)"],
     };
+    // The pages of other programs are Linux's.
+    let exists = |page: &&&str| match page.strip_prefix("sameport-") {
+        Some(verb) => system.has(verb),
+        None => system == System::Linux,
+    };
     let whole = (verb != "sameport").then(|| "sameport".to_owned());
     let all = verbs.iter().filter(|_| verb == "sameport").map(|verb| format!("sameport-{verb}"));
     let own = format!("sameport-{verb}");
-    let others = others.iter().map(|page| (*page).to_owned()).filter(|page| *page != own);
+    let others =
+        others.iter().filter(exists).map(|page| (*page).to_owned()).filter(|page| *page != own);
     let pages = whole.into_iter().chain(all).chain(others).map(|page| {
         let (name, section) = page.split_once('(').unwrap_or((&page, "1)"));
         format!("\\fB{}\\fR({section}", escaped(name))

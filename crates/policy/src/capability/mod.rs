@@ -248,6 +248,40 @@ pub fn capabilities(facts: &[ProbeFact]) -> Vec<Capability> {
     capabilities
 }
 
+/// The capabilities of the verbs that exist on every system, given the facts of the library.
+#[must_use]
+pub fn portable_capabilities(facts: &[ProbeFact]) -> Vec<Capability> {
+    PORTABLE.iter().map(|row| evaluate(row, facts)).collect()
+}
+
+/// The capabilities of a system other than Linux.
+const PORTABLE: &[CapabilityRow] = &[
+    CapabilityRow {
+        name: "listen",
+        purpose: "listen on a shared address, and dial from one",
+        needs: &[Requirement {
+            subject: ProbeSubject::Sharing,
+            next: "listen --exclusive works everywhere",
+        }],
+        improvements: &[],
+    },
+    CapabilityRow {
+        name: "listen-exclusive",
+        purpose: "listen on an address that no other socket shares",
+        needs: &[Requirement { subject: ProbeSubject::Exclusive, next: TRY }],
+        improvements: &[],
+    },
+    CapabilityRow {
+        name: "listen-both",
+        purpose: "receive IPv4 and IPv6 on one socket",
+        needs: &[Requirement {
+            subject: ProbeSubject::DualStack,
+            next: "`sameport listen PORT` opens one socket for each family",
+        }],
+        improvements: &[],
+    },
+];
+
 const SECCOMP: &str = "run-seccomp";
 const PRELOAD: &str = "run-preload";
 const CGROUP: &str = "run-cgroup";

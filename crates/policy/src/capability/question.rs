@@ -41,6 +41,10 @@ impl fmt::Display for ProbeAnswer {
 pub enum ProbeSubject {
     /// Port sharing on this system, as the library promises it.
     Sharing,
+    /// The mechanism of exclusive sockets. Not asked on Linux.
+    Exclusive,
+    /// Whether one socket can have both families. Not asked on Linux.
+    DualStack,
     /// The release of the running kernel.
     Kernel,
     /// Whether no inherited filter refuses a call of the seccomp interposer.
@@ -122,6 +126,8 @@ impl ProbeSubject {
     pub fn name(self) -> &'static str {
         match self {
             Self::Sharing => "sharing",
+            Self::Exclusive => "exclusive",
+            Self::DualStack => "dual-stack",
             Self::Kernel => "kernel",
             Self::CallFilter => "call-filter",
             Self::SeccompNotify => "seccomp-notify",
