@@ -73,6 +73,7 @@
 
 mod apply;
 mod connect;
+mod drain;
 mod endpoint;
 mod error;
 mod error_kind;
@@ -98,6 +99,7 @@ mod targets;
 pub mod tokio;
 
 pub use connect::{connect, connect_timeout, connect_udp};
+pub use drain::{Drain, DrainEnd, drain};
 pub use endpoint::{Endpoint, ToAddress};
 pub use error::{Error, Result};
 pub use error_kind::ErrorKind;

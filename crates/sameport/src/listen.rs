@@ -24,6 +24,9 @@ pub use std::os::windows::io::AsSocket as AsHandle;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
+/// To close one of several listeners without losing the connections that wait in it, use
+/// [`drain`](crate::drain()).
+///
 /// # Errors
 ///
 /// As [`Options::listen`].
@@ -119,6 +122,9 @@ pub fn bind_udp_all(address: impl ToAddress) -> Result<Vec<UdpSocket>> {
 
 impl Options {
     /// Opens a TCP listener: binds and listens in one step.
+    ///
+    /// Closing a listener resets the connections that wait in it, also while other listeners share
+    /// the address: [`drain`](crate::drain()) takes them first.
     ///
     /// Of a list, or a name with several addresses in the resolver's order, opens the first possible
     /// one, as std does; [`Options::listen_all`] opens all. For a bare port, opens one socket for

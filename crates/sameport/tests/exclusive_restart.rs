@@ -5,12 +5,14 @@
 // Reason: no safe binding switches the user or the network namespace of one thread.
 #![allow(unsafe_code)]
 
+mod own_network;
+
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use own_network::{in_own_network, ip};
 use sameport::{ErrorKind, Options};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -117,31 +119,6 @@ fn as_user<T>(uid: u32, action: impl FnOnce() -> T) -> T {
     let result = action();
     set_user(libc::SYS_setresuid, 0);
     result
-}
-
-/// Runs `action` in a thread with a new network namespace. Needs root.
-fn in_own_network(test: &str, action: impl FnOnce() + Send + 'static) {
-    // SAFETY: geteuid(2) has no arguments and cannot fail.
-    if unsafe { libc::geteuid() } != 0 {
-        sameport_skips::skip(test, "needs root");
-        return;
-    }
-    let thread = std::thread::spawn(|| {
-        // SAFETY: unshare(2) has no pointer arguments; the namespace is one of this thread.
-        let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-        ip("link set lo up");
-        action();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// ip(8) in the network namespace of this thread.
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {arguments}");
 }
 
 /// Whether the kernel lists sockets that are bound and do not listen: Linux 6.8.

@@ -17,7 +17,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use sameport_addr::{Address, Protocol};
-use socket2::{SockRef, Socket};
+use socket2::{SockFilter, SockRef, Socket};
 
 use super::exclusive_listener;
 use super::proc_net::{PortOwner, find_owner, sockets_of};
@@ -81,6 +81,21 @@ impl System for Linux {
 
     fn listen_exclusive(socket: &Socket, job: &SocketJob, backlog: i32) -> Result<(), FailedCall> {
         exclusive_listener::listen(socket, job, backlog, own_uid())
+    }
+
+    /// The filter sees a packet from its TCP header on. Byte 13 has the flags.
+    fn drop_new_connections(listener: &SockRef<'_>) -> io::Result<()> {
+        const SYN: u32 = 0x02;
+        const SYN_AND_ACK: u32 = 0x12;
+        listener.attach_filter(&[
+            // BPF_LD | BPF_B | BPF_ABS, BPF_ALU | BPF_AND | BPF_K, BPF_JMP | BPF_JEQ | BPF_K, and
+            // twice BPF_RET | BPF_K: 0 bytes drop the packet.
+            SockFilter::new(0x30, 0, 0, 13),
+            SockFilter::new(0x54, 0, 0, SYN_AND_ACK),
+            SockFilter::new(0x15, 0, 1, SYN),
+            SockFilter::new(0x06, 0, 0, 0),
+            SockFilter::new(0x06, 0, 0, u32::MAX),
+        ])
     }
 
     fn shares_after_bind(job: &SocketJob) -> bool {

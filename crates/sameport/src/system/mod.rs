@@ -168,6 +168,11 @@ pub(crate) trait System {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// [`crate::Drain::hold_off`].
+    fn drop_new_connections(_listener: &SockRef<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// The most sockets that one address balances over.
     const MAX_MEMBERS: Option<usize> = None;
 
