@@ -180,6 +180,32 @@ fn dial_copies_both_ways_from_a_listening_port() {
 }
 
 #[test]
+fn dial_from_a_wildcard_address_of_both_families() {
+    for (from, host, reached) in [
+        ("[::]", "127.0.0.1", true),
+        ("[::]", "[::1]", true),
+        ("*", "127.0.0.1", true),
+        ("0.0.0.0", "127.0.0.1", true),
+        ("0.0.0.0", "[::1]", false),
+        ("[::1]", "127.0.0.1", false),
+    ] {
+        let far = TcpListener::bind(format!("{host}:0")).unwrap();
+        let to = far.local_addr().unwrap().to_string();
+        let near = format!("{from}:{}", free_port());
+        if reached {
+            let served = std::thread::spawn(move || drop(far.accept().unwrap()));
+            assert_eq!(dial(&["--from", &near, &to], b"").0, 0, "{near} {to}");
+            served.join().unwrap();
+        } else {
+            let (code, _, stderr) = dial(&["--from", &near, &to], b"");
+            assert_eq!(code, 2, "{stderr}");
+            let expected = "the two have no address of the same family: the local end is ";
+            assert!(stderr.contains(expected), "{stderr}");
+        }
+    }
+}
+
+#[test]
 fn dial_speaks_udp() {
     let far = UdpSocket::bind("127.0.0.1:0").unwrap();
     far.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();

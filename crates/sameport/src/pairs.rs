@@ -65,11 +65,11 @@ fn mismatch(local: &[SocketAddr]) -> String {
         false => ("IPv6", "IPv4"),
     };
     let more = match local.iter().any(|local| local.ip() == Ipv4Addr::UNSPECIFIED) {
-        true => "; [::] and a bare port have both",
+        true => "; [::] and a bare port are for both",
         false => "",
     };
     format!(
-        "the two have no address of the same family, the first is {near} and the second {far}{more}"
+        "the two have no address of the same family: the local end is {near}, the remote end {far}{more}"
     )
 }
 
@@ -118,11 +118,11 @@ mod tests {
             ("[::ffff:127.0.0.1]:1", "127.0.0.2:9", "127.0.0.1:1>127.0.0.2:9"),
             ("127.0.0.1:1", "[::ffff:127.0.0.2]:9", "127.0.0.1:1>127.0.0.2:9"),
             ("127.0.0.1:1", "[::2]:8 127.0.0.2:9", "127.0.0.1:1>127.0.0.2:9"),
-            ("127.0.0.1:1", "[::2]:9", "! the first is IPv4 and the second IPv6"),
-            ("[::ffff:127.0.0.1]:1", "[::2]:9", "! the first is IPv4 and the second IPv6"),
-            ("0.0.0.0:1", "[::2]:9", "! the second IPv6; [::] and a bare port have both"),
-            ("[::1]:1", "127.0.0.2:9", "! the first is IPv6 and the second IPv4"),
-            ("[::1]:1", "[::ffff:127.0.0.2]:9", "! the first is IPv6 and the second IPv4"),
+            ("127.0.0.1:1", "[::2]:9", "! the local end is IPv4, the remote end IPv6"),
+            ("[::ffff:127.0.0.1]:1", "[::2]:9", "! the local end is IPv4, the remote end IPv6"),
+            ("0.0.0.0:1", "[::2]:9", "! the remote end IPv6; [::] and a bare port are for both"),
+            ("[::1]:1", "127.0.0.2:9", "! the local end is IPv6, the remote end IPv4"),
+            ("[::1]:1", "[::ffff:127.0.0.2]:9", "! the local end is IPv6, the remote end IPv4"),
         ] {
             let found = pairs(&resolved(local), &resolved(remote));
             match (expected.strip_prefix("! "), found) {
