@@ -188,3 +188,31 @@ fn each_word_is_seen_in_code_and_only_there() {
         }
     }
 }
+
+/// Systems that a file outside of the library names. `xtask targets` checks the other packages for
+/// Linux, Windows, macOS and one BSD, which stands for every system that is neither.
+fn other_systems(source: &Source) -> Vec<String> {
+    const CHECKED: &[&str] = &["linux", "windows", "macos", "freebsd"];
+    let is_library = source.path.starts_with("crates/sameport/") || source.is_test();
+    let named =
+        source.text.split("target_os = \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let others = named.filter(|system| !is_library && !CHECKED.contains(system));
+    let complaint = |system| {
+        let scope = "give a target of that system the scope Workspace in xtask/src/targets.rs";
+        format!("{}: code for {system}: {scope}", source.path)
+    };
+    others.map(complaint).collect()
+}
+
+#[test]
+fn code_for_one_system_is_checked_for_it() {
+    none(SOURCES.iter().flat_map(other_systems));
+    let found = |path: &str, system: &str| {
+        let text =
+            format!("#[cfg(any(target_os = \"linux\", target_os = \"{system}\"))]\nfn f() {{}}\n");
+        other_systems(&Source::new(path, &text)).len()
+    };
+    assert_eq!(found("crates/cli/src/a.rs", "netbsd"), 1);
+    assert_eq!(found("crates/cli/src/a.rs", "macos"), 0);
+    assert_eq!(found("crates/sameport/src/system/bsd.rs", "netbsd"), 0);
+}
