@@ -99,3 +99,27 @@ fn exit_code(result: Result<(), BenchError>) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The figures of the README have commands with options that exist.
+    #[test]
+    fn commands_of_the_readme_are_accepted() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        let commands: Vec<&str> = readme
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| code.starts_with("cargo xtask bench "))
+            .collect();
+        assert!(commands.len() >= 4, "{commands:?}");
+        for command in commands {
+            let words = command.split_whitespace().skip(2);
+            let parsed = CommandLine::try_parse_from(words);
+            assert!(parsed.is_ok(), "{command}: {:?}", parsed.err().map(|why| why.to_string()));
+        }
+    }
+}
