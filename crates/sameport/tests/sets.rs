@@ -301,3 +301,47 @@ fn draining_one_member_after_the_other_loses_nothing() {
     assert!(asked >= 50 * (MEMBERS - 1));
     assert_eq!(lost.into_inner(), 0, "of {asked}");
 }
+
+#[test]
+fn positions_are_right_after_members_left_at_once() {
+    let mut members = sameport::bind_udp_n("127.0.0.1:0", 24).unwrap();
+    let to = members.local_addr();
+    // Half of them withdraw, and three quarters leave, in any sequence.
+    std::thread::scope(|scope| {
+        for number in 0..18 {
+            let member = members.remove(number % 5).unwrap();
+            scope.spawn(move || {
+                if number % 3 != 0 {
+                    member.withdraw().unwrap();
+                }
+                drop(member);
+            });
+        }
+    });
+    assert_eq!(members.len(), 6);
+    let counts = datagrams(&all(&members), to, 96);
+    assert!(counts.iter().all(|&count| count >= 4), "{counts:?}");
+    for index in (0..6).rev().take(5) {
+        let leaving = members.remove(index).unwrap();
+        leaving.withdraw().unwrap();
+        let present: Vec<_> = members.iter().chain([&leaving]).collect();
+        let counts = datagrams(&present, to, 32);
+        assert_eq!(counts.last(), Some(&0), "{counts:?}");
+    }
+}
+
+#[test]
+fn a_large_set_leaves_member_by_member() {
+    let mut members = sameport::listen_n("127.0.0.1:0", 300).unwrap();
+    let to = members.local_addr();
+    // More withdrawn members than one byte of a jump could skip.
+    let leaving: Vec<_> = (0..298).map(|_| members.remove(1).unwrap()).collect();
+    for member in &leaving {
+        member.withdraw().unwrap();
+    }
+    let counts = connections(&all(&members), to, 64);
+    assert!(counts.iter().all(|&count| count >= 8), "{counts:?}");
+    drop(leaving);
+    let counts = connections(&all(&members), to, 64);
+    assert!(counts.iter().all(|&count| count >= 8), "{counts:?}");
+}
