@@ -14,6 +14,7 @@ mod killed_supervisor;
 mod machine;
 mod machine_ends;
 mod package;
+mod passed_sockets;
 mod second_program;
 mod services;
 mod socket_units;
