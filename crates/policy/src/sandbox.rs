@@ -35,6 +35,8 @@ pub enum SandboxedCall {
     Fchown,
     /// `io_uring_setup`: asked by `doctor`.
     IoUringSetup,
+    /// `close_range`: a descriptor table of a thread's own.
+    CloseRange,
 }
 
 /// What a filter does with a call.
@@ -48,7 +50,7 @@ pub enum CallRefusal {
 
 impl SandboxedCall {
     /// Every call.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::UnixSocket,
         Self::NetlinkSocket,
         Self::Seccomp,
@@ -59,6 +61,7 @@ impl SandboxedCall {
         Self::Bpf,
         Self::Fchown,
         Self::IoUringSetup,
+        Self::CloseRange,
     ];
 
     /// The calls without which no interposer works.
@@ -82,6 +85,7 @@ impl SandboxedCall {
             Self::Bpf => "bpf",
             Self::Fchown => "fchown",
             Self::IoUringSetup => "io_uring_setup",
+            Self::CloseRange => "close_range",
         }
     }
 

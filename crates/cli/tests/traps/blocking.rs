@@ -105,14 +105,21 @@ fn descriptors_sent_to_the_notify_socket_block_nobody() {
     let socket = line.lines().find_map(|line| line.strip_prefix("notify ")).unwrap().to_owned();
     let sender = script("send_lingering.py");
     let sender = words(&["python3", sender.to_str().unwrap(), &socket]);
+    // Workers start while the descriptors arrive, and afterwards.
+    let scale = |copies: &str| {
+        let scaled =
+            with_folder(User::Current, &words(&[program, "scale", "flooded", copies])).wait();
+        assert_eq!(scaled.code, 0, "{scaled:?}");
+    };
     let senders = User::all().iter().map(|user| {
-        let sent = with_folder(*user, &sender).wait();
+        let sending = with_folder(*user, &sender);
+        ["4", "2"].into_iter().for_each(scale);
+        let sent = sending.wait();
         assert_eq!(sent.code, 0, "{sent:?}");
         sent.stdout.trim().parse::<i32>().unwrap()
     });
     let senders: Vec<i32> = senders.collect();
-    let scaled = with_folder(User::Current, &words(&[program, "scale", "flooded", "3"])).wait();
-    assert_eq!(scaled.code, 0, "{scaled:?}");
+    scale("3");
     let status = with_folder(User::Current, &words(&[program, "status", "flooded"])).wait();
     assert_eq!(status.code, 0, "{status:?}");
     assert_eq!(run.terminate().code, 0);

@@ -7,6 +7,7 @@
 
 #![expect(unsafe_code, reason = "a descriptor is moved out of a value that is dropped")]
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -43,10 +44,19 @@ struct Queue {
     idle: usize,
 }
 
-static CLOSING: Closing = Closing {
-    waiting: Mutex::new(Queue { fds: VecDeque::new(), threads: 0, idle: 0 }),
-    added: Condvar::new(),
-};
+static CLOSING: Closing = Closing::new();
+
+thread_local! {
+    /// For a thread with a descriptor table of its own: a number of this table means nothing to the threads
+    /// of [`CLOSING`].
+    static OWN: Cell<Option<&'static Closing>> = const { Cell::new(None) };
+}
+
+/// Lets threads that this thread starts close what it drops: it has a descriptor table of its own.
+pub(super) fn close_on_own_threads() {
+    // The threads can be blocked when this thread ends.
+    OWN.set(Some(Box::leak(Box::new(Closing::new()))));
+}
 
 impl ForeignFd {
     /// Takes a descriptor that another process may have sent, or that was copied from one.
@@ -87,7 +97,7 @@ impl ForeignFd {
 #[must_use]
 pub fn closes_are_stuck() -> bool {
     const MOST_WAITING: usize = 256;
-    CLOSING.queue().fds.len() >= MOST_WAITING
+    Closing::of_thread().queue().fds.len() >= MOST_WAITING
 }
 
 impl AsFd for ForeignFd {
@@ -109,12 +119,22 @@ impl Drop for ForeignFd {
         let fd = unsafe { ManuallyDrop::take(&mut self.0) };
         match at_once {
             true => drop(fd),
-            false => CLOSING.close(fd),
+            false => Closing::of_thread().close(fd),
         }
     }
 }
 
 impl Closing {
+    const fn new() -> Self {
+        let queue = Queue { fds: VecDeque::new(), threads: 0, idle: 0 };
+        Self { waiting: Mutex::new(queue), added: Condvar::new() }
+    }
+
+    /// The one whose threads have the descriptor table of this thread.
+    fn of_thread() -> &'static Self {
+        OWN.get().unwrap_or(&CLOSING)
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

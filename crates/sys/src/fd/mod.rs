@@ -3,6 +3,7 @@
 mod duplicate;
 mod foreign;
 pub mod inherit;
+pub(crate) mod own_table;
 pub mod poll;
 
 pub(crate) use duplicate::duplicate_from;

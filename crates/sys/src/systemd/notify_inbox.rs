@@ -2,12 +2,16 @@
 //!
 //! Every user can send descriptors. The kernel closes what the receiver has no room for in the thread
 //! that receives, and that close can block (SO_LINGER, FUSE): it blocks this thread alone. Descriptors
-//! cannot be refused, because `systemd-notify` waits for the close of one (`BARRIER=1`).
+//! cannot be refused, because `systemd-notify` waits for the close of one (`BARRIER=1`). The thread has a
+//! descriptor table of its own: a worker that starts meanwhile must not inherit them.
 
-#![expect(unsafe_code, reason = "tokio requires a stable descriptor")]
+#![expect(
+    unsafe_code,
+    reason = "a stable descriptor for tokio; descriptors that a thread has taken along"
+)]
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::mpsc;
 use std::sync::{Arc, atomic};
 use std::time::Duration;
@@ -17,7 +21,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::notify_socket::{NotifyRecord, NotifySocket};
-use crate::fd::closes_are_stuck;
+use crate::fd::{closes_are_stuck, own_table};
 use crate::process::masked_thread;
 
 /// Stack of the thread, in bytes.
@@ -31,9 +35,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct NotifyInbox {
     name: OsString,
     /// Readable when there are messages.
-    arrived: Arc<OwnedFd>,
+    arrived: OwnedFd,
     /// Readable when the thread has to end.
-    stop: Arc<OwnedFd>,
+    stop: OwnedFd,
     stopped: Arc<atomic::AtomicBool>,
     records: mpsc::Receiver<NotifyRecord>,
 }
@@ -47,19 +51,22 @@ impl NotifyInbox {
     pub fn start(mut socket: NotifySocket) -> std::io::Result<Self> {
         let event = || {
             let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-            rustix::event::eventfd(0, flags).map(Arc::new)
+            rustix::event::eventfd(0, flags)
         };
         let (arrived, stop, stopped) = (event()?, event()?, Arc::default());
         let (sender, records) = mpsc::channel();
         let name = socket.name().to_owned();
         let inbox = Self {
             name,
-            arrived: Arc::clone(&arrived),
-            stop: Arc::clone(&stop),
+            arrived: arrived.try_clone()?,
+            stop: stop.try_clone()?,
             stopped: Arc::clone(&stopped),
             records,
         };
+        let of_thread = [socket.as_raw_fd(), arrived.as_raw_fd(), stop.as_raw_fd()];
+        let (report, has_own_table) = mpsc::sync_channel(1);
         masked_thread::start("notifications", STACK, move || {
+            let _ = report.send(own_table::leave_shared(&of_thread).is_ok());
             let is_stopped = || stopped.load(atomic::Ordering::Acquire);
             while !is_stopped() {
                 while closes_are_stuck() && !is_stopped() {
@@ -82,6 +89,13 @@ impl NotifyInbox {
                 }
             }
         })?;
+        if has_own_table.recv() == Ok(true) {
+            for number in of_thread {
+                // SAFETY: the thread owns the descriptor of this number in its own table. In the table of
+                // this thread nothing else owns or closes the number.
+                drop(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
         Ok(inbox)
     }
 
