@@ -7,7 +7,7 @@ use sameport_policy::holder::Unit;
 use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::client::{ClientError, DeadSupervisor, now, users_of};
 use sameport_supervisor::control::protocol::FaultKind;
-use sameport_supervisor::control::{RunRecord, StartLine};
+use sameport_supervisor::control::{EndedRun, RunRecord, StartLine};
 use sameport_sys::run_files::ConnectError;
 
 use super::{ExitKind, Failure};
@@ -54,13 +54,7 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
         ClientError::Ended(ended) => {
             let before = age(elapsed(ended.ended, now()));
             let why = printable(&ended.why);
-            let again = match service_of(&ended.info) {
-                Some(unit) => format!("start it again: {}", holder::start(&unit)),
-                None => {
-                    let line = ended.start_line.as_ref();
-                    format!("start it again: {}", command_again(name, &ended.info.command, line))
-                }
-            };
+            let again = format!("start it again: {}", start_again(name, ended));
             let users = users_of(name);
             let hint = match users.first() {
                 None => again,
@@ -145,6 +139,14 @@ fn command_again(name: &RunName, command: &[OsString], line: Option<&StartLine>)
     match here {
         true => line,
         false => format!("cd {} && {line}", shell::os_command([directory])),
+    }
+}
+
+/// The command that starts an ended run again.
+fn start_again(name: &RunName, ended: &EndedRun) -> String {
+    match service_of(&ended.info) {
+        Some(unit) => holder::start(&unit),
+        None => command_again(name, &ended.info.command, ended.start_line.as_ref()),
     }
 }
 
