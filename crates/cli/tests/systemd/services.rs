@@ -98,6 +98,8 @@ fn assert_kept_sockets_are_named(machine: &Systemd) {
         }
         assert!(told.contains("kept by systemd (pid 1)"), "{command}: {told}");
     }
+    let wide = machine.run("sameport ls 8080 --wide").stdout;
+    assert!(wide.contains("  sameport@web.service  ") && !wide.contains("init.scope"), "{wide}");
     let told = machine.run("sameport why 8080").stdout;
     assert!(told.contains("\n  systemctl stop sameport@web.service\n"), "{told}");
 }

@@ -13,8 +13,8 @@ use crate::model::name::RunName;
 use crate::model::unit::{container, unit};
 use crate::model::{Member, Process, Protocol, Socket, SocketState};
 
-/// The limit of ancestors that are followed.
-const DEEPEST: usize = 256;
+/// The limit of ancestors that are followed: a parent can change while they are read.
+pub const MOST_ANCESTORS: usize = 256;
 
 /// Classifies the holder of a socket. `all` are the sockets on its port: a connection whose listener is
 /// among them was accepted.
@@ -108,7 +108,7 @@ impl HolderFacts {
             self.processes.get(&details.parent?)
         };
         let up = |it: &&ProcessFacts| parent(it.process.pid);
-        std::iter::successors(parent(pid), up).take(DEEPEST).collect()
+        std::iter::successors(parent(pid), up).take(MOST_ANCESTORS).collect()
     }
 
     /// The facts about a unit.

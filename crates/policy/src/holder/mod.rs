@@ -23,7 +23,7 @@ mod task;
 mod tests;
 
 pub use binders::binders;
-pub use classify::{classify, classify_all, needs_facts, time_wait, unit_of};
+pub use classify::{MOST_ANCESTORS, classify, classify_all, needs_facts, time_wait, unit_of};
 pub use container::{ContainerName, proxy_container};
 pub use ending::{Ending, EndingStep, Rights, endings};
 pub use model::{

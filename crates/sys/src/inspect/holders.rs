@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use sameport_policy::holder::{
-    HolderFacts, Manager, ProcessFacts, Task, TaskTool, manager_of, task_tool, unit_of,
+    HolderFacts, MOST_ANCESTORS, Manager, ProcessFacts, Task, TaskTool, manager_of, task_tool,
+    unit_of,
 };
 use sameport_policy::model::{Member, Process};
 
@@ -15,9 +16,6 @@ use crate::{guarded, proc, process, systemd};
 
 /// The time limit of reading an environment.
 const LIMIT: Duration = Duration::from_secs(1);
-
-/// The limit of ancestors that are followed.
-const DEEPEST: usize = 256;
 
 /// The facts about the holders of these sockets: reads the holders and their ancestors from `/proc`, about
 /// 30 µs each, and environments of workers. `program` is the kernel's name of this program.
@@ -63,7 +61,7 @@ fn add_with_ancestors(
     processes: &mut BTreeMap<i32, ProcessFacts>,
 ) {
     let mut next = Some(process);
-    for _ in 0..DEEPEST {
+    for _ in 0..MOST_ANCESTORS {
         let Some(process) = next.filter(|process| !processes.contains_key(&process.pid)) else {
             return;
         };
@@ -80,7 +78,7 @@ fn add_environment(pid: i32, processes: &mut BTreeMap<i32, ProcessFacts>) {
     let mut above = Vec::new();
     let mut next = Some(pid);
     while let Some(facts) = next.and_then(|pid| processes.get(&pid))
-        && above.len() < DEEPEST
+        && above.len() < MOST_ANCESTORS
     {
         above.push(&facts.process);
         next = facts.process.details.as_ref().and_then(|details| details.parent);

@@ -15,6 +15,7 @@ pub use query::SocketQuery;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 
+use sameport_policy::holder::unit_of;
 use sameport_policy::model::{Address, Member, Socket};
 
 use crate::int_hash::IntSet;
@@ -131,7 +132,9 @@ fn fill_cgroups(members: &mut [Member]) {
     let paths = crate::proc::cgroups::paths(numbers, likely);
     for member in members {
         let own = member.socket.cgroup.and_then(|number| paths.get(&number).cloned());
-        member.cgroup = own.or_else(|| of_processes(member).next());
+        // The manager that keeps a socket for a service has it open too.
+        let of_service = || of_processes(member).find(|cgroup| unit_of(cgroup).is_some());
+        member.cgroup = own.or_else(of_service).or_else(|| of_processes(member).next());
     }
 }
 

@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use sameport_policy::holder::MOST_ANCESTORS;
+
 use crate::process::parent;
 
 /// The command line and directory of a process. A process can overwrite its command line.
@@ -20,9 +22,8 @@ pub struct ProcessCommand {
 /// `program`, nearest first. Ancestors outside the caller's pid namespace are left out. Needs no
 /// privilege, except for the directory of another user's process (see [`working_directory`]).
 pub fn ancestor_commands(pid: i32, program: &str) -> impl Iterator<Item = ProcessCommand> {
-    const DEEPEST: usize = 256;
     std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent > 0))
-        .take(DEEPEST)
+        .take(MOST_ANCESTORS)
         .filter(move |pid| is_named(*pid, program) || is_our_program(*pid))
         .filter_map(|pid| {
             Some(ProcessCommand { words: command_line(pid)?, directory: working_directory(pid) })

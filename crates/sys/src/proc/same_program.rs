@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use sameport_policy::holder::MOST_ANCESTORS;
+
 use crate::process::parent;
 
 /// Device and inode number of the file that a process executes; `None` if it exited or cannot be read:
@@ -15,9 +17,8 @@ pub fn executable_id(pid: i32) -> Option<(u64, u64)> {
 /// The parent of a process, its parent and so on, in the caller's pid namespace. Needs no privilege.
 #[must_use]
 pub fn ancestors(pid: i32) -> Vec<i32> {
-    const DEEPEST: usize = 256;
     let up = |pid: &i32| parent(*pid).filter(|parent| *parent > 0);
-    std::iter::successors(up(&pid), up).take(DEEPEST).collect()
+    std::iter::successors(up(&pid), up).take(MOST_ANCESTORS).collect()
 }
 
 #[cfg(test)]

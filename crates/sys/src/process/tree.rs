@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use sameport_policy::holder::MOST_ANCESTORS;
 use sameport_policy::lifecycle::exit::Exit;
 
 use crate::errno::last_errno;
@@ -66,11 +67,10 @@ pub fn is_descendant(pid: i32) -> bool {
 /// of this process. `None` if it is no descendant or has ended.
 #[must_use]
 pub fn ancestry(pid: i32) -> Option<Vec<i32>> {
-    const DEEPEST: usize = 256;
     let own_pid = rustix::process::getpid().as_raw_nonzero().get();
     let mut chain = Vec::new();
     let mut next = pid;
-    while chain.len() < DEEPEST {
+    while chain.len() < MOST_ANCESTORS {
         chain.push(next);
         next = parent(next)?;
         if next == own_pid {
