@@ -9,6 +9,9 @@ use sameport_addr::{AddrSpec, AddrSpecError, Host, parse_port};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 
+/// Bytes of the longest name of a host: RFC 1035, without the final dot.
+const LONGEST_HOST: usize = 253;
+
 /// A parsed address, before name resolution: wildcards, socket addresses and names with a port.
 ///
 /// `Display` writes a text that [`ToAddress`] accepts; several addresses are separated by a comma
@@ -191,9 +194,16 @@ impl ToAddress for (&str, u16) {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return (ip, port).to_endpoint();
         }
-        let bad = |note| Err(Error::new(ErrorKind::BadAddress, "address", host).with_note(note));
+        let shown: String = host.escape_debug().take(60).collect();
+        let bad = |note| Err(Error::new(ErrorKind::BadAddress, "address", shown).with_note(note));
         if host.is_empty() {
             return bad("the host is empty: write * for every address");
+        }
+        if host.len() > LONGEST_HOST {
+            return bad("the host is too long: at most 253 bytes");
+        }
+        if host.contains(char::is_control) {
+            return bad("the host has a control character");
         }
         if host.starts_with('[') {
             return bad("the host of a pair has no brackets: write (\"::1\", 8080)");

@@ -155,7 +155,7 @@ impl Options {
     /// all sockets get the same port.
     ///
     /// A list means each of its elements, an address that occurs twice once. If it has both wildcard
-    /// addresses of one port, the IPv6 socket excludes IPv4.
+    /// addresses of one port, the IPv6 socket excludes IPv4. Exclusive addresses cannot overlap.
     ///
     /// ```
     /// let all = sameport::Options::exclusive().listen_all(["[::]:0", "0.0.0.0:0", "0.0.0.0:0"])?;

@@ -57,6 +57,10 @@ fn first_by(
 /// Opens all addresses of an endpoint, or none.
 pub(crate) fn all(options: &Options, role: Role, resolved: &[ResolvedAddr]) -> Result<Vec<Socket>> {
     let targets = targets::all_of(options, resolved, Here::support().dual_stack);
+    if let Some((first, second)) = targets::overlapping(&targets).filter(|_| !options.shared) {
+        return Err(Error::new(ErrorKind::BadAddress, "open", second)
+            .with_note(format!("overlaps {first}, which exclusive sockets cannot")));
+    }
     let chosen = targets.iter().filter(|target| target.address.port() == 0).count();
     if chosen < 2 {
         return each(options, role, &targets).map_err(|(error, _)| error);
@@ -90,7 +94,9 @@ fn each(
     let mut chosen = None;
     let mut sockets = Vec::new();
     let mut absent = None;
-    for target in targets {
+    for (index, target) in targets.iter().enumerate() {
+        // An address that contains one of ours, or is within it, is vacant like that one.
+        let is_ours = targets[..index].iter().any(|ours| ours.overlaps(target));
         let mut target = *target;
         let any_port = target.address.port() == 0;
         let mut vacant = Ok(());
@@ -98,7 +104,9 @@ fn each(
             // The system chose a free port on the first address. On the others, a shared bind could
             // join an existing group.
             target.address.set_port(port);
-            vacant = check_vacant(options, role, target);
+            if !is_ours {
+                vacant = check_vacant(options, role, target);
+            }
         }
         let opened = vacant.and_then(|()| open_target(options, role, target, open));
         match opened.and_then(|socket| Ok((local_addr(&socket, target.address)?.port(), socket))) {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use sameport_addr::contains_ip;
+
 use crate::endpoint::{ResolvedAddr, wildcards};
 use crate::options::Options;
 use crate::support::DualStack;
@@ -13,6 +15,33 @@ pub(crate) struct Target {
     /// [`Options::v6only`] for this address.
     pub(crate) v6only: Option<bool>,
     pub(crate) without_ipv6: WithoutIpv6,
+}
+
+impl Target {
+    /// Whether a socket on one of the addresses receives traffic for the other one.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.address, other.address);
+        let scopes = match (mine, theirs) {
+            (SocketAddr::V6(mine), SocketAddr::V6(theirs)) => {
+                let scopes = [mine.scope_id(), theirs.scope_id()];
+                scopes.contains(&0) || scopes[0] == scopes[1]
+            }
+            _ => true,
+        };
+        let contains = |wide: &Self, narrow: &Self| {
+            contains_ip(wide.address.ip(), wide.v6only == Some(true), narrow.address.ip())
+        };
+        let ips = contains(self, other) || contains(other, self);
+        mine.port() == theirs.port() && scopes && ips
+    }
+}
+
+/// Two addresses of which one contains the other, the second one in the order of `targets` last.
+pub(crate) fn overlapping(targets: &[Target]) -> Option<(SocketAddr, SocketAddr)> {
+    targets.iter().enumerate().find_map(|(index, second)| {
+        let first = targets[..index].iter().find(|first| first.overlaps(second))?;
+        Some((first.address, second.address))
+    })
 }
 
 /// What to do with an IPv6 address on a machine without IPv6.
@@ -172,6 +201,26 @@ mod tests {
         ] {
             let found = all_of(&options, &resolved(addresses), dual_stack);
             assert_eq!(text(&found), expected, "{addresses} {options:?} {dual_stack:?}");
+        }
+    }
+
+    #[test]
+    fn overlaps() {
+        for (addresses, expected) in [
+            ("127.0.0.1:1 127.0.0.2:1", None),
+            ("127.0.0.1:1 0.0.0.0:1", Some("127.0.0.1:1 0.0.0.0:1")),
+            ("127.0.0.1:0 0.0.0.0:0", Some("127.0.0.1:0 0.0.0.0:0")),
+            ("127.0.0.1:1 0.0.0.0:2", None),
+            ("*:1 127.0.0.1:1", Some("[::]:1 127.0.0.1:1")),
+            ("[::1]:2 127.0.0.1:1 *:1", Some("127.0.0.1:1 [::]:1")),
+            ("[::]:1 0.0.0.0:1", None),
+            ("[::]:1 0.0.0.0:1 [::1]:1", Some("[::]:1 [::1]:1")),
+            ("[fe80::1%2]:1 [fe80::1%3]:1", None),
+            ("[fe80::1%2]:1 [::]:1", Some("[fe80::1%2]:1 [::]:1")),
+        ] {
+            let all = all_of(&Options::shared(), &resolved(addresses), DualStack::OneSocket);
+            let found = overlapping(&all).map(|(first, second)| format!("{first} {second}"));
+            assert_eq!(found.as_deref(), expected, "{addresses}");
         }
     }
 

@@ -93,6 +93,8 @@ fn what_is_no_address() {
             "\"::1:80\" is not clear: write an IPv6 address in brackets, such as [::1]:8080",
         ),
         (text(("", 80)), "the host is empty: write * for every address"),
+        (text(("a\0b", 80)), "the host has a control character"),
+        (text(("a".repeat(254), 80)), "the host is too long: at most 253 bytes"),
         (text(("[::1]", 80)), "the host of a pair has no brackets: write (\"::1\", 8080)"),
         (text(&[V4][..0]), "the list of addresses is empty"),
         (text(["80", "x"]), "\"x\" has no port: write HOST:PORT, such as localhost:8080"),
@@ -150,6 +152,29 @@ fn all_of_several_addresses() {
     let all = exclusive.listen_all(["[::]:0", "0.0.0.0:0"]).unwrap();
     let port = all[0].local_addr().unwrap().port();
     assert_eq!((all.len(), all[1].local_addr().unwrap().port()), (2, port));
+}
+
+#[test]
+fn overlapping_addresses() {
+    let lists = [["127.0.0.1:0", "0.0.0.0:0"], ["*:0", "127.0.0.1:0"], ["0.0.0.0:0", "[::]:0"]];
+    for (list, overlap) in lists.into_iter().zip([true, true, false]) {
+        let exclusive = sameport::Options::exclusive().listen_all(list);
+        assert_eq!(exclusive.is_err(), overlap, "{list:?}");
+        if let Err(error) = exclusive {
+            assert_eq!((error.kind(), error.call()), (ErrorKind::BadAddress, "open"), "{error}");
+            assert!(error.to_string().ends_with(", which exclusive sockets cannot"), "{error}");
+        }
+    }
+    if sameport::support().dual_stack != sameport::DualStack::OneSocket
+        || sameport::support().sharing != sameport::Sharing::Balanced
+    {
+        return;
+    }
+    for list in lists {
+        let all = sameport::listen_all(list).unwrap();
+        let port = |at: usize| all[at].local_addr().unwrap().port();
+        assert_eq!((all.len(), port(0)), (2, port(1)), "{list:?}");
+    }
 }
 
 #[test]
