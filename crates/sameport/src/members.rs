@@ -96,8 +96,8 @@ impl<S> Members<S> {
     /// another one: they receive a share of the traffic. Sockets of the address on another network
     /// device count too.
     ///
-    /// `None` if the system does not report it: on all systems but Linux, and on Linux without
-    /// `/proc/net`.
+    /// `None` if the system does not report it: on all systems but Linux, for
+    /// [`Steering::OneQueue`], and on Linux without `/proc/net`.
     ///
     /// ```
     /// let members = sameport::Options::exclusive().listen_n("127.0.0.1:0", 2)?;
@@ -290,7 +290,8 @@ impl<S: AsHandle + Send + Sync + 'static> Member<S> {
     ///
     /// [`ErrorKind::SharedByOthers`] if a socket outside the set has the address: a program would select
     /// for it too. [`ErrorKind::Unsupported`] for the last member, for [`Steering::OneQueue`], on
-    /// all systems but Linux, and without `/proc/net`. [`ErrorKind::Other`] otherwise.
+    /// all systems but Linux, and if `/proc/net` cannot be read, for example for lack of file
+    /// descriptors. [`ErrorKind::Other`] otherwise.
     ///
     /// [`ErrorKind::SharedByOthers`]: crate::ErrorKind::SharedByOthers
     /// [`ErrorKind::Unsupported`]: crate::ErrorKind::Unsupported

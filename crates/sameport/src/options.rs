@@ -289,6 +289,19 @@ impl Options {
         self.v6only
     }
 
+    /// The value of [`Options::steering`]; `None` if it is not set.
+    ///
+    /// ```
+    /// use sameport::{Options, Steering};
+    ///
+    /// let options = Options::shared().steering(Steering::OneQueue);
+    /// assert_eq!(options.get_steering(), Some(Steering::OneQueue));
+    /// ```
+    #[must_use]
+    pub fn get_steering(&self) -> Option<Steering> {
+        self.steering
+    }
+
     /// The value of [`Options::nonblocking`].
     ///
     /// ```

@@ -135,11 +135,11 @@ fn processors_follow_the_affinity_of_the_thread() {
 
 #[test]
 fn a_withdrawn_member_gets_no_connection() {
-    for ip in ["127.0.0.1:0", "[::1]:0", ":0"] {
+    for ip in ["127.0.0.1:0", "[::1]:0", ":0", "[::ffff:127.0.0.1]:0"] {
         let mut members = sameport::listen_n(ip, 5).unwrap();
         let port = members.local_addr().port();
         let to = SocketAddr::new(
-            if ip.starts_with('[') { "::1" } else { "127.0.0.1" }.parse().unwrap(),
+            if ip.starts_with("[::1") { "::1" } else { "127.0.0.1" }.parse().unwrap(),
             port,
         );
         // The kernel moves the last member into each gap: the positions change every time.
