@@ -12,6 +12,9 @@ mod package;
 mod record;
 mod survey;
 mod targets;
+// Wine, and a prefix with links of Unix.
+#[cfg(target_os = "linux")]
+mod wine;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,8 @@ enum Chore {
     Record(record::Args),
     Survey(survey::Args),
     Targets(targets::Args),
+    #[cfg(target_os = "linux")]
+    Wine(wine::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,5 +56,7 @@ fn main() -> ExitCode {
         Chore::Record(args) => record::run(&args),
         Chore::Survey(args) => survey::run(&args),
         Chore::Targets(args) => targets::run(&args),
+        #[cfg(target_os = "linux")]
+        Chore::Wine(args) => wine::run(&args),
     }
 }

@@ -56,7 +56,7 @@ const TARGETS: &[(&str, Scope)] = &[
 /// The paths of Debian's packages. PATH can have another Rust first.
 const CARGO: &str = "/usr/bin/cargo";
 const RUSTC: &str = "/usr/bin/rustc";
-const PACKAGES: &str = "apt-get install rustc-web cargo-web rust-web-src";
+pub(crate) const PACKAGES: &str = "rustc-web cargo-web rust-web-src";
 
 pub(crate) fn run(args: &Args) -> ExitCode {
     let chosen = match chosen(&args.targets) {
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     };
     if let Err(missing) = toolchain() {
         eprintln!("error: {missing}");
-        eprintln!("hint: {PACKAGES}");
+        eprintln!("hint: apt-get install {PACKAGES}");
         return ExitCode::from(3);
     }
 
@@ -124,7 +124,7 @@ fn chosen(names: &[String]) -> Result<Vec<(&'static str, Scope)>, &str> {
 }
 
 /// Checks that Debian's Rust is installed and new enough, with the source of the standard library.
-fn toolchain() -> Result<(), String> {
+pub(crate) fn toolchain() -> Result<(), String> {
     let query = |arguments: &[&str]| {
         let output = Command::new(RUSTC).args(arguments).env_remove("RUSTUP_TOOLCHAIN").output();
         output
@@ -165,7 +165,7 @@ fn minor_of_this_project() -> u32 {
 }
 
 fn check(targets: &[&str], scope: Scope) -> bool {
-    let mut command = Command::new(CARGO);
+    let mut command = cargo();
     // Without std's features, because backtraces are not checked.
     command.args(["check", "--quiet", "-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]);
     for target in targets {
@@ -174,8 +174,20 @@ fn check(targets: &[&str], scope: Scope) -> bool {
     command.args(scope.arguments());
     // Code that is unused on one system is reported only here.
     command.args(["-Zwarnings", "--config", "build.warnings='deny'"]);
+    match command.status() {
+        Ok(status) => status.success(),
+        Err(error) => {
+            eprintln!("error: {CARGO}: {error}");
+            false
+        }
+    }
+}
+
+/// Debian's cargo in the workspace, whose `-Zbuild-std` builds the standard library of a target.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(CARGO);
     // One folder for all targets, so that build scripts are built once.
-    command.arg("--target-dir").arg(target_folder().join("systems"));
+    command.env("CARGO_TARGET_DIR", target_folder().join("systems"));
     // Variables of the cargo that runs this command, which are wrong for another cargo.
     let is_of_cargo = |name: &str| {
         let fixed = ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTC_WRAPPER", "CARGO"];
@@ -191,16 +203,10 @@ fn check(targets: &[&str], scope: Scope) -> bool {
     }
     // Permits -Zbuild-std and -Zwarnings on a stable compiler.
     command.env("RUSTC", RUSTC).env("RUSTC_BOOTSTRAP", "1").current_dir(root());
-    match command.status() {
-        Ok(status) => status.success(),
-        Err(error) => {
-            eprintln!("error: {CARGO}: {error}");
-            false
-        }
-    }
+    command
 }
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 

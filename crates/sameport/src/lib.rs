@@ -44,7 +44,7 @@
 //!
 //! # Sharing on each system
 //!
-//! The tests run on Linux only. The other rows come from the systems' sources and manuals, and their
+//! The tests run on Linux, and for Windows under Wine. The other rows come from the systems' sources and manuals, and their
 //! code is checked by the compiler only. [`support()`] returns the row of the running system.
 //!
 //! | system | mechanism | traffic | users that can join | exclusive | both families |

@@ -24,8 +24,9 @@ pub(crate) enum Join {
     RefusedByWine,
 }
 
-/// WSAEACCES of winsock2.h.
+/// Errors of winsock2.h.
 const WSAEACCES: i32 = 10013;
+pub(crate) const WSAEINVAL: i32 = 10022;
 
 /// What the running system is expected to do.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +67,7 @@ fn join(sharing: Sharing) -> Join {
 }
 
 /// Set by `cargo xtask wine`.
-fn is_wine() -> bool {
+pub(crate) fn is_wine() -> bool {
     std::env::var_os("SAMEPORT_TEST_WINE").is_some()
 }
 

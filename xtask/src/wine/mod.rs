@@ -1,0 +1,64 @@
+//! `cargo xtask wine`: the portable tests as Windows programs, under Wine.
+//!
+//! Debian's Rust builds them for `x86_64-pc-windows-gnu`, with the standard library from its source and the
+//! linker of MinGW. Wine 8 differs from Windows in two calls, which `facts.c` shows without Rust; the
+//! tests expect the same refusals there.
+
+mod build;
+mod prefix;
+mod report;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use build::Built;
+use prefix::Prefix;
+use report::Report;
+
+/// Run the tests of every system as Windows programs, under Wine
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+/// The reason why a part of the chore failed: a missing program, with its package, or a message.
+enum Failure {
+    Missing(String, &'static str),
+    Failed(String),
+}
+
+pub(crate) fn run(_: &Args) -> ExitCode {
+    let started = Instant::now();
+    match tables() {
+        Ok(report) => {
+            print!("{report}");
+            eprintln!("{}, {} s", report.summary(), started.elapsed().as_secs());
+            if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(Failure::Missing(what, hint)) => {
+            eprintln!("error: {what}");
+            eprintln!("hint: apt-get install {hint}");
+            ExitCode::from(3)
+        }
+        Err(Failure::Failed(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds first, so that Wine runs for seconds.
+fn tables() -> Result<Report, Failure> {
+    crate::targets::toolchain().map_err(|what| Failure::Missing(what, crate::targets::PACKAGES))?;
+    prefix::check()?;
+    let mut report = Report::default();
+    let since = Instant::now();
+    let executables = build::tests()?;
+    eprintln!("built {} test executables, {} s", executables.len(), since.elapsed().as_secs());
+    let prefix = Prefix::new()?;
+    report.wine = prefix.version()?;
+    let facts = prefix.compile("facts.c", include_str!("facts.c"), "facts.exe", &["-lws2_32"])?;
+    report.add_facts(&prefix.run(&facts, &[])?);
+    for Built { name, path } in executables {
+        report.add_tests(&name, &prefix.run(&path, &[])?);
+    }
+    Ok(report)
+}
