@@ -1,7 +1,6 @@
 // What Wine refuses, without Rust: one line a fact, "NAME: NUMBER", the error of the call.
 
 #include <stdio.h>
-#include <string.h>
 #include <winsock2.h>
 #include <ws2tcpip.h>
 
@@ -39,18 +38,6 @@ static int second(int type)
     return error ? -error : bind_to(other, port_of(one));
 }
 
-static int mapped(void)
-{
-    SOCKET it = socket(AF_INET6, SOCK_STREAM, 0);
-    int off = 0;
-    struct sockaddr_in6 address = {0};
-    static const unsigned char loopback[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1};
-    setsockopt(it, IPPROTO_IPV6, IPV6_V6ONLY, (char *)&off, sizeof off);
-    address.sin6_family = AF_INET6;
-    memcpy(&address.sin6_addr, loopback, sizeof loopback);
-    return bind(it, (struct sockaddr *)&address, sizeof address) ? WSAGetLastError() : 0;
-}
-
 int main(void)
 {
     WSADATA data;
@@ -58,6 +45,5 @@ int main(void)
         return 1;
     printf("second TCP listener with SO_REUSEADDR: %d\n", second(SOCK_STREAM));
     printf("second UDP socket with SO_REUSEADDR: %d\n", second(SOCK_DGRAM));
-    printf("bind of ::ffff:127.0.0.1 without IPV6_V6ONLY: %d\n", mapped());
     return 0;
 }

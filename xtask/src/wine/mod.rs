@@ -1,8 +1,8 @@
 //! `cargo xtask wine`: the portable tests as Windows programs, under Wine.
 //!
 //! Debian's Rust builds them for `x86_64-pc-windows-gnu`, with the standard library from its source and the
-//! linker of MinGW. Wine 8 differs from Windows in two calls, which `facts.c` shows without Rust; the
-//! tests expect the same refusals there.
+//! linker of MinGW. Wine 8 refuses a second TCP socket with SO_REUSEADDR, which Windows admits: `facts.c`
+//! shows it without Rust, and the tests expect it there.
 
 mod build;
 mod prefix;

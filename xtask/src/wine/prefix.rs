@@ -106,6 +106,16 @@ impl Prefix {
         let _ = Command::new(WINESERVER).arg("-w").env("WINEPREFIX", &self.directory).status();
     }
 
+    /// Debian's Wine makes a directory in /tmp for the socket of the prefix's server, and leaves it. A file
+    /// in the prefix has its name.
+    fn remove_server_directory(&self) {
+        let name = fs::read_to_string(self.directory.join("wineserver")).unwrap_or_default();
+        let is_name = |rest: &str| rest.chars().all(char::is_alphanumeric);
+        if name.strip_prefix("wine-").is_some_and(is_name) {
+            let _ = fs::remove_dir_all(Path::new("/tmp").join(name));
+        }
+    }
+
     fn failed(&self, what: &str, error: impl std::fmt::Display) -> Failure {
         Failure::Failed(format!("{what}: {error} (prefix {})", self.directory.display()))
     }
@@ -118,6 +128,7 @@ impl Drop for Prefix {
         if kill.is_ok() {
             self.wait();
         }
+        self.remove_server_directory();
         if let Err(error) = fs::remove_dir_all(&self.directory) {
             eprintln!("warning: {}: {error}", self.directory.display());
         }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use sameport::{DualStack, ErrorKind, Options};
 
-use crate::expected::{WSAEINVAL, expected, has_ipv6, is_wine};
+use crate::expected::{expected, has_ipv6};
 use crate::traffic::{at, count_accepted, count_received};
 
 /// The addresses at which a bare port is reached.
@@ -67,17 +67,11 @@ fn an_ipv4_address_written_as_ipv6_takes_its_traffic() {
     if sameport::support().dual_stack == DualStack::TwoSockets || !has_ipv6() {
         return;
     }
-    let listen = || sameport::listen_exclusive("[::ffff:127.0.0.1]:0");
-    if is_wine() {
-        // As a C program: `cargo xtask wine`.
-        let error = listen().unwrap_err();
-        let os = error.os_error().and_then(std::io::Error::raw_os_error);
-        return assert_eq!((error.call(), os), ("bind", Some(WSAEINVAL)), "{error}");
-    }
-    let mapped = listen().unwrap();
+    let listen = || sameport::listen_exclusive("[::ffff:127.0.0.1]:0").unwrap();
+    let mapped = listen();
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, at(&mapped).port()));
     assert_eq!(count_accepted(&[mapped], to, 2), [2]);
-    let far = listen().unwrap();
+    let far = listen();
     let stream = sameport::connect("[::ffff:127.0.0.1]:0", at(&far)).unwrap();
     assert_eq!(far.accept().unwrap().1, stream.local_addr().unwrap());
 }

@@ -24,9 +24,8 @@ pub(crate) enum Join {
     RefusedByWine,
 }
 
-/// Errors of winsock2.h.
+/// WSAEACCES of winsock2.h.
 const WSAEACCES: i32 = 10013;
-pub(crate) const WSAEINVAL: i32 = 10022;
 
 /// What the running system is expected to do.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +66,7 @@ fn join(sharing: Sharing) -> Join {
 }
 
 /// Set by `cargo xtask wine`.
-pub(crate) fn is_wine() -> bool {
+fn is_wine() -> bool {
     std::env::var_os("SAMEPORT_TEST_WINE").is_some()
 }
 
