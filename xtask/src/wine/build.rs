@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use super::Failure;
+use super::failure::WineFailure;
 use crate::targets;
 
 const TARGET: &str = "x86_64-pc-windows-gnu";
@@ -20,7 +20,7 @@ pub(super) struct Built {
 }
 
 /// Builds all tests. `cargo xtask targets` uses the same folder.
-pub(super) fn tests() -> Result<Vec<Built>, Failure> {
+pub(super) fn tests() -> Result<Vec<Built>, WineFailure> {
     let mut built = Vec::new();
     for part in PARTS {
         let mut command = targets::cargo("test", &[TARGET], "std,panic_abort,test");
@@ -28,9 +28,9 @@ pub(super) fn tests() -> Result<Vec<Built>, Failure> {
         // Nothing reads it, and the linker is faster without.
         command.args(["--config", "profile.dev.debug=0"]).args(part);
         let output = command.stderr(Stdio::inherit()).output();
-        let output = output.map_err(|error| Failure::Failed(format!("cargo: {error}")))?;
+        let output = output.map_err(|error| WineFailure::Failed(format!("cargo: {error}")))?;
         if !output.status.success() {
-            return Err(Failure::Failed(format!("cargo test --no-run {}", part.join(" "))));
+            return Err(WineFailure::Failed(format!("cargo test --no-run {}", part.join(" "))));
         }
         let lines = String::from_utf8_lossy(&output.stdout);
         built.extend(lines.lines().filter_map(executable));

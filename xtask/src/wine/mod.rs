@@ -5,6 +5,7 @@
 //! shows it without Rust, and the tests expect it there.
 
 mod build;
+mod failure;
 mod prefix;
 mod report;
 
@@ -12,18 +13,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use build::Built;
+use failure::WineFailure;
 use prefix::Prefix;
 use report::Report;
 
 /// Run the tests of every system as Windows programs, under Wine
 #[derive(clap::Args)]
 pub(crate) struct Args {}
-
-/// The reason why a part of the chore failed: a missing program, with its package, or a message.
-enum Failure {
-    Missing(String, &'static str),
-    Failed(String),
-}
 
 pub(crate) fn run(_: &Args) -> ExitCode {
     let started = Instant::now();
@@ -33,12 +29,12 @@ pub(crate) fn run(_: &Args) -> ExitCode {
             eprintln!("{}, {} s", report.summary(), started.elapsed().as_secs());
             if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Err(Failure::Missing(what, hint)) => {
+        Err(WineFailure::Missing(what, hint)) => {
             eprintln!("error: {what}");
             eprintln!("hint: apt-get install {hint}");
             ExitCode::from(3)
         }
-        Err(Failure::Failed(message)) => {
+        Err(WineFailure::Failed(message)) => {
             eprintln!("error: {message}");
             ExitCode::FAILURE
         }
@@ -46,8 +42,9 @@ pub(crate) fn run(_: &Args) -> ExitCode {
 }
 
 /// Builds first, so that Wine runs for seconds.
-fn tables() -> Result<Report, Failure> {
-    crate::targets::toolchain().map_err(|what| Failure::Missing(what, crate::targets::PACKAGES))?;
+fn tables() -> Result<Report, WineFailure> {
+    crate::targets::toolchain()
+        .map_err(|what| WineFailure::Missing(what, crate::targets::PACKAGES))?;
     prefix::check()?;
     let mut report = Report::default();
     let since = Instant::now();

@@ -5,21 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use super::Failure;
+use super::failure::WineFailure;
 
 const WINE: &str = "/usr/lib/wine/wine64";
 const WINESERVER: &str = "/usr/lib/wine/wineserver";
 const GCC: &str = "x86_64-w64-mingw32-gcc";
 
 /// Checks that Wine and MinGW are installed.
-pub(super) fn check() -> Result<(), Failure> {
+pub(super) fn check() -> Result<(), WineFailure> {
     if !Path::new(WINE).exists() {
-        return Err(Failure::Missing(format!("{WINE} is not installed"), "wine64"));
+        return Err(WineFailure::Missing(format!("{WINE} is not installed"), "wine64"));
     }
     let output = Command::new(GCC).arg("--version").output();
     match output {
         Ok(output) if output.status.success() => Ok(()),
-        _ => Err(Failure::Missing(format!("{GCC} does not run"), "gcc-mingw-w64-x86-64")),
+        _ => Err(WineFailure::Missing(format!("{GCC} does not run"), "gcc-mingw-w64-x86-64")),
     }
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Prefix {
 
 impl Prefix {
     /// Makes the prefix, with the library that Wine 8 lacks.
-    pub(super) fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, WineFailure> {
         let name = format!("sameport-wine-{}", std::process::id());
         let prefix = Self { directory: env::temp_dir().join(name) };
         fs::create_dir(&prefix.directory).map_err(|error| prefix.failed("mkdir", error))?;
@@ -50,7 +50,7 @@ impl Prefix {
     }
 
     /// `wine-8.0 (Debian …)`.
-    pub(super) fn version(&self) -> Result<String, Failure> {
+    pub(super) fn version(&self) -> Result<String, WineFailure> {
         let output = self.wine().arg("--version").output();
         let output = output.map_err(|error| self.failed(WINE, error))?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -63,7 +63,7 @@ impl Prefix {
         text: &str,
         object: &str,
         arguments: &[&str],
-    ) -> Result<PathBuf, Failure> {
+    ) -> Result<PathBuf, WineFailure> {
         let (source, object) = (self.directory.join(source), self.directory.join(object));
         fs::write(&source, text).map_err(|error| self.failed("write", error))?;
         let status = Command::new(GCC)
@@ -80,7 +80,7 @@ impl Prefix {
     }
 
     /// Runs a program to its end, in its own directory.
-    pub(super) fn run(&self, program: &Path, arguments: &[&str]) -> Result<Output, Failure> {
+    pub(super) fn run(&self, program: &Path, arguments: &[&str]) -> Result<Output, WineFailure> {
         let mut command = self.wine();
         command.arg(program).args(arguments);
         command.current_dir(crate::targets::root());
@@ -116,8 +116,8 @@ impl Prefix {
         }
     }
 
-    fn failed(&self, what: &str, error: impl std::fmt::Display) -> Failure {
-        Failure::Failed(format!("{what}: {error} (prefix {})", self.directory.display()))
+    fn failed(&self, what: &str, error: impl std::fmt::Display) -> WineFailure {
+        WineFailure::Failed(format!("{what}: {error} (prefix {})", self.directory.display()))
     }
 }
 
