@@ -23,7 +23,10 @@ pub(super) struct Built {
 pub(super) fn tests() -> Result<Vec<Built>, WineFailure> {
     let mut built = Vec::new();
     for part in PARTS {
-        let mut command = targets::cargo("test", &[TARGET], "std,panic_abort,test");
+        let mut command = targets::cargo();
+        // The features without backtraces, whose crates take seconds. A failed test unwinds.
+        command.args(["test", "-Zbuild-std=std,panic_abort,test"]);
+        command.args(["-Zbuild-std-features=panic-unwind", "--target", TARGET]);
         command.args(["--no-run", "--quiet", "--message-format", "json-render-diagnostics"]);
         // Nothing reads it, and the linker is faster without.
         command.args(["--config", "profile.dev.debug=0"]).args(part);
