@@ -124,7 +124,15 @@ fn the_first_possible_address_of_several() {
     let error =
         sameport::listen_exclusive([SocketAddr::from(([192, 0, 2, 1], 0)), taken]).unwrap_err();
     assert_eq!((error.kind(), error.address()), (ErrorKind::InUse, taken.to_string().as_str()));
-    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::AddrInUse);
+    // The conversion keeps the number, so that code which compares it works as with std.
+    let of_std = TcpListener::bind(taken).unwrap_err();
+    assert_eq!(error.raw_os_error(), of_std.raw_os_error());
+    let converted = std::io::Error::from(error);
+    assert_eq!(converted.raw_os_error(), of_std.raw_os_error());
+    assert_eq!(converted.kind(), std::io::ErrorKind::AddrInUse);
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        assert_eq!(converted.raw_os_error(), Some(98));
+    }
 }
 
 #[test]

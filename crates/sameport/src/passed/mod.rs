@@ -65,7 +65,7 @@ impl PassedSockets {
     /// Call it once, early in `main`: the sockets belong to the result, and a second call is an error,
     /// also if the first found no socket. Each descriptor becomes close-on-exec, so that no child
     /// inherits it. A descriptor that is close-on-exec already was not passed, or other code has taken
-    /// it, and is an error.
+    /// it, and is an error. One that C code opened before without that flag looks like a passed one.
     ///
     /// The environment is read, not changed, because other threads can read it meanwhile. A child
     /// ignores the variables, which have the process id of its parent. Before `exec` in this process,
