@@ -32,16 +32,20 @@ pub(super) struct Printed {
     pub(super) stderr: String,
 }
 
-/// Runs cargo. The error has what it printed.
+/// Runs a command. The error has what it printed.
 pub(super) fn output(command: &mut Command) -> Result<Printed, String> {
-    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("{}: {error}", command.get_program().to_string_lossy()))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() {
         return Ok(Printed { stdout, stderr });
     }
     let arguments: Vec<_> = command.get_args().map(|it| it.to_string_lossy()).collect();
-    Err(format!("{stdout}{stderr}cargo {}: {}", arguments.join(" "), output.status))
+    let program =
+        Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy();
+    Err(format!("{stdout}{stderr}{program} {}: {}", arguments.join(" "), output.status))
 }
 
 /// The cargo that runs this command, in the workspace.
@@ -66,4 +70,24 @@ pub(super) fn root() -> &'static Path {
 
 pub(super) fn target_folder() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The manifest of a workspace with other members.
+pub(super) fn with_members(manifest: &str, members: &[&str]) -> String {
+    let (before, rest) = manifest.split_once("members = [").unwrap_or((manifest, "]"));
+    let (_, after) = rest.split_once(']').unwrap_or(("", rest));
+    let members: Vec<String> = members.iter().map(|member| format!("{member:?}")).collect();
+    format!("{before}members = [{}]{after}", members.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_members_are_replaced() {
+        let manifest = "[workspace]\nmembers = [\n    \"a\",\n    \"b\",\n]\n[profile]\nx = [1]\n";
+        let expected = "[workspace]\nmembers = [\"a\", \"c/d\"]\n[profile]\nx = [1]\n";
+        assert_eq!(with_members(manifest, &["a", "c/d"]), expected);
+    }
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::cargo::{Outcome, cargo, output, root, target_folder};
+use super::cargo::{Outcome, cargo, output, root, target_folder, with_members};
 
 /// The members: the libraries, and what their tests need.
 const MEMBERS: &[&str] = &["crates/addr", "crates/sameport", "tests/skips"];
@@ -89,14 +89,6 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The manifest of a workspace with other members.
-fn with_members(manifest: &str, members: &[&str]) -> String {
-    let (before, rest) = manifest.split_once("members = [").unwrap_or((manifest, "]"));
-    let (_, after) = rest.split_once(']').unwrap_or(("", rest));
-    let members: Vec<String> = members.iter().map(|member| format!("{member:?}")).collect();
-    format!("{before}members = [{}]{after}", members.join(", "))
-}
-
 /// The manifest of a workspace that an older cargo understands. The lock file gets its older format too.
 fn for_rust(version: &str, manifest: &str) -> String {
     let newer = format!("rust-version = \"{}\"", rust_version(manifest));
@@ -124,13 +116,6 @@ fn versions(lock: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_members_are_replaced() {
-        let manifest = "[workspace]\nmembers = [\n    \"a\",\n    \"b\",\n]\n[profile]\nx = [1]\n";
-        let expected = "[workspace]\nmembers = [\"a\", \"c/d\"]\n[profile]\nx = [1]\n";
-        assert_eq!(with_members(manifest, &["a", "c/d"]), expected);
-    }
 
     #[test]
     fn an_older_cargo_understands_the_manifest() {
