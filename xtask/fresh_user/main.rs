@@ -40,7 +40,7 @@ fn greeting(mut client: TcpStream) -> Result<String, Box<dyn Error>> {
 fn set() -> Outcome {
     let members = sameport::listen_n("127.0.0.1:0", 3)?;
     let address = members.local_addr();
-    println!("listen_n: {} members, by {}", members.len(), members.steering());
+    println!("listen_n: {} members, {}", members.len(), members.steering());
     for member in members {
         // A thread waits for one connection or more, until the process ends.
         std::thread::spawn(move || while greet(&member).is_ok() {});
