@@ -128,6 +128,14 @@ impl Drain {
 
     /// The number of connections after which the listener closes even if more wait in it; no limit by
     /// default.
+    ///
+    /// ```
+    /// let listener = sameport::listen_exclusive("127.0.0.1:0")?;
+    /// let client = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// assert_eq!(sameport::drain(listener).at_most(1).count(), 1);
+    /// # drop(client);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn at_most(mut self, connections: usize) -> Self {
         self.most = connections;
         self
@@ -174,6 +182,15 @@ impl Drain {
     }
 
     /// Why the listener was closed; `None` while it is open.
+    ///
+    /// ```
+    /// use sameport::DrainEnd;
+    ///
+    /// let mut drain = sameport::drain(sameport::listen_exclusive("127.0.0.1:0")?);
+    /// assert_eq!(drain.by_ref().count(), 0);
+    /// assert_eq!(drain.end(), Some(DrainEnd::Empty));
+    /// # Ok::<(), sameport::Error>(())
+    /// ```
     #[must_use]
     pub fn end(&self) -> Option<DrainEnd> {
         self.end
