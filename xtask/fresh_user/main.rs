@@ -7,9 +7,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use sameport::{ErrorKind, IntoTokio as _, Options, PassedSockets};
 use tokio::io::AsyncReadExt as _;
 
-type Outcome = Result<(), Box<dyn Error>>;
+type Done = Result<(), Box<dyn Error>>;
 
-fn main() -> Outcome {
+fn main() -> Done {
     if let Some(address) = std::env::args().nth(1) {
         return child(address.parse()?);
     }
@@ -24,7 +24,7 @@ fn main() -> Outcome {
     Ok(())
 }
 
-fn greet(listener: &TcpListener) -> Outcome {
+fn greet(listener: &TcpListener) -> Done {
     let (mut client, _) = listener.accept()?;
     client.write_all(b"hello")?;
     Ok(())
@@ -37,7 +37,7 @@ fn greeting(mut client: TcpStream) -> Result<String, Box<dyn Error>> {
 }
 
 /// Three listeners on one port, a thread each.
-fn set() -> Outcome {
+fn set() -> Done {
     let members = sameport::listen_n("127.0.0.1:0", 3)?;
     let address = members.local_addr();
     println!("listen_n: {} members, {}", members.len(), members.steering());
@@ -52,7 +52,7 @@ fn set() -> Outcome {
 }
 
 /// A server that stops while clients wait.
-fn drained() -> Outcome {
+fn drained() -> Done {
     let listener = sameport::listen_exclusive("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let clients: Vec<TcpStream> =
@@ -68,7 +68,7 @@ fn drained() -> Outcome {
     Ok(())
 }
 
-fn datagrams() -> Outcome {
+fn datagrams() -> Done {
     let server = sameport::bind_udp("127.0.0.1:0")?;
     let client = sameport::bind_udp("127.0.0.1:0")?;
     client.send_to(b"one", server.local_addr()?)?;
@@ -80,7 +80,7 @@ fn datagrams() -> Outcome {
 }
 
 /// A listener that a service manager passes on, here by the shell: descriptor 3, `LISTEN_FDS`.
-fn passed() -> Outcome {
+fn passed() -> Done {
     let listener = sameport::listen("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let script = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec \"$0\" \"$1\" 3<&0";
@@ -95,7 +95,7 @@ fn passed() -> Outcome {
     Ok(())
 }
 
-fn child(address: SocketAddr) -> Outcome {
+fn child(address: SocketAddr) -> Done {
     let mut passed = PassedSockets::take()?;
     let names: Vec<String> = passed.iter().map(|it| it.name().to_owned()).collect();
     // It is shared, and therefore not what is asked for.
@@ -105,7 +105,7 @@ fn child(address: SocketAddr) -> Outcome {
     greet(&passed.listen(&Options::shared(), address)?)
 }
 
-fn options() -> Outcome {
+fn options() -> Done {
     let options = Options::shared().backlog(64).device("lo");
     assert_eq!((options.get_backlog(), options.get_device()), (64, Some("lo")));
     let held = Options::exclusive().listen("127.0.0.1:0")?;
@@ -115,7 +115,7 @@ fn options() -> Outcome {
     Ok(())
 }
 
-async fn with_tokio() -> Outcome {
+async fn with_tokio() -> Done {
     let listener = sameport::listen("127.0.0.1:0")?.into_tokio()?;
     let mut client = sameport::tokio::connect(0, listener.local_addr()?).await?;
     let (server, _) = listener.accept().await?;
