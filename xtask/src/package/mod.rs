@@ -1,6 +1,6 @@
 //! `cargo xtask package`: what a user of the registry would get.
 //!
-//! Packages every published package and builds it from its archive; runs the tests of the library with
+//! Packages every published package and checks what its archive contains; runs the tests of the library with
 //! the oldest versions of its dependencies; builds and runs a program that depends on the archive.
 
 mod archives;
@@ -23,7 +23,7 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Archives without surprising files, each built by itself
+    /// Archives without surprising files, which compile without the rest of the repository
     Archives,
     /// The tests of the library with the oldest versions of its dependencies
     Minimal,
