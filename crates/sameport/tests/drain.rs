@@ -77,7 +77,7 @@ fn the_count_and_the_deadline_are_bounds() {
     let to = listener.local_addr().unwrap();
     let mut draining = drain(listener).deadline(Duration::from_millis(100));
     let started = Instant::now();
-    while let Some(connection) = draining.next() {
+    for connection in draining.by_ref() {
         if started.elapsed() < PATIENCE {
             clients.push(TcpStream::connect_timeout(&to, PATIENCE).unwrap());
         }
