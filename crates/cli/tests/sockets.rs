@@ -7,6 +7,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
+use socket2::{Domain, Socket, Type};
+
 use harness::{Exited, SOCKET_TIMEOUT, User, eventually, free_port, sameport, start};
 
 /// Connects until all listeners have exited, so that each receives a share.
@@ -91,6 +93,40 @@ fn exclusive_listener_names_closed_connections() {
     assert!(refused.stderr.contains("is held by a closed connection (TIME_WAIT)"), "{refused:?}");
     assert!(refused.stderr.contains("hint: wait "), "{refused:?}");
     assert!(!refused.stderr.contains("SO_REUSEADDR"), "{refused:?}");
+}
+
+/// Linux 6.8.
+fn kernel_lists_bound_sockets() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    (numbers.next(), numbers.next()) >= (Some(6_u32), Some(8))
+}
+
+/// A socket that is bound in the gap of a restart, and does not listen.
+#[test]
+fn exclusive_listener_does_not_start_beside_a_bound_socket() {
+    let address: SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+    let text = address.to_string();
+    let listener = start(User::Current, &["listen", &text, "--exclusive", "--count", "1"]);
+    listener.wait_for_stdout(" (exclusive)\n");
+    TcpStream::connect(address).unwrap().read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(listener.wait().code, 0);
+    let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    bound.set_reuse_address(true).unwrap();
+    bound.bind(&address.into()).unwrap();
+    let refused = start(User::Current, &["listen", &text, "--exclusive"]);
+    if !kernel_lists_bound_sockets() {
+        return refused.wait_for_stdout(" (exclusive)\n");
+    }
+    let refused = refused.wait();
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let port = address.port();
+    let message = format!("error: port {port} is bound by a socket of uid ");
+    assert!(refused.stderr.starts_with(&message), "{refused:?}");
+    assert!(refused.stderr.contains(&format!("`sameport ls {port}`")), "{refused:?}");
+    // The advice.
+    let listed = start(User::Current, &["ls", &port.to_string()]).wait();
+    assert!(listed.stdout.contains(&std::process::id().to_string()), "{listed:?}");
 }
 
 #[test]

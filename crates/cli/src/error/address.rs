@@ -38,11 +38,31 @@ fn named_refusal(request: &ListenRequest, error: &SocketError) -> Option<Failure
             Some(Failure::unsupported(message).hint(hint))
         }
         refusal if is_in_use => {
-            let (message, hint) = advice(&address, &refusal, false);
+            let (message, hint) = match error.owner_uid() {
+                // An exclusive listener binds over closed connections, and gives up beside a socket.
+                Some(uid) if error.call() == "listen" && is_closing(&refusal) => {
+                    beside_bound_socket(address.port(), uid)
+                }
+                _ => advice(&address, &refusal, false),
+            };
             Some(Failure::failed(message).hint(hint))
         }
         _ => None,
     }
+}
+
+fn is_closing(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::InUse(socket) if matches!(socket.reason, BlockReason::Closing(_)))
+}
+
+fn beside_bound_socket(port: u16, uid: u32) -> (String, String) {
+    (
+        format!(
+            "port {port} is bound by a socket of uid {uid}, which does not listen and could take \
+             connections: an exclusive listener does not start beside it"
+        ),
+        format!("{}`sameport ls {port}` names its process", root_prefix(effective_user())),
+    )
 }
 
 /// An address of `--listen` that the supervisor could not open.
