@@ -52,16 +52,18 @@
 //! | Linux, Android | `SO_REUSEPORT` | balanced by a hash | the same user; root is not exempt | plain bind | one socket |
 //! | FreeBSD 12 and later | `SO_REUSEPORT_LB` and `SO_REUSEPORT` | balanced by a hash, but not on a socket for both families | the same user, root | plain bind ¹ | one socket, or two to be balanced |
 //! | FreeBSD 11 and older | `SO_REUSEPORT` | one socket receives all | the same user, root | plain bind ¹ | one socket |
-//! | DragonFly 3.6 and later | `SO_REUSEPORT` | balanced by a hash | the same user, root | plain bind ¹ | two sockets |
+//! | DragonFly 3.6 and later | `SO_REUSEPORT` | balanced by a hash ² | the same user, root | plain bind ¹ | two sockets |
 //! | macOS | `SO_REUSEPORT` | one socket receives all | the same user, root; **any user** on a wildcard address | plain bind ¹ | one socket |
-//! | NetBSD | `SO_REUSEPORT` | one socket receives all | the same user, root; **any user** on a wildcard address | plain bind ¹ | one socket |
+//! | NetBSD | `SO_REUSEPORT` | one socket receives all | the same user, root; **any user** on a wildcard address and on IPv6 | plain bind ¹ | one socket |
 //! | OpenBSD | `SO_REUSEPORT` | one socket receives all | the same user, root | plain bind ¹ | two sockets |
 //! | Windows | `SO_REUSEADDR` | undefined | **any user** | `SO_EXCLUSIVEADDRUSE` | one socket |
 //! | illumos, Solaris | – | an error | – | `SO_EXCLBIND` | one socket |
 //! | others | – | an error | – | plain bind | two sockets |
 //!
 //! ¹ The same user, or root, can bind a more specific address than an exclusive wildcard address with
-//! a sharing option.
+//! `SO_REUSEADDR` or a sharing option (NetBSD: any user, on IPv6).
+//!
+//! ² Unless `net.inet.tcp.reuseport_ext` or `net.inet.udp.reuseport_ext` is 0.
 //!
 //! On macOS, NetBSD and Windows, a shared socket requires trust in all users of the machine.
 //! [`Options::require_balanced`] is an error where the system does not balance.
@@ -118,8 +120,8 @@ pub use support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 
 /// The facts about the running system.
 ///
-/// Constant on all systems but FreeBSD, where the function probes `SO_REUSEPORT_LB` on a socket that
-/// it never binds. Needs no privilege.
+/// Constant on all systems but two: on FreeBSD the function probes `SO_REUSEPORT_LB` on a socket that
+/// it never binds, and on DragonFly it reads two settings. Needs no privilege.
 ///
 /// ```
 /// let support = sameport::support();

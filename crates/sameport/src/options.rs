@@ -187,8 +187,8 @@ impl Options {
 
     /// Admits addresses of other machines, for transparent proxies.
     ///
-    /// `IP_TRANSPARENT` on Linux (needs CAP_NET_ADMIN or CAP_NET_RAW), `IP_BINDANY` on FreeBSD and
-    /// `SO_BINDANY` on OpenBSD (both need root). Unsupported on other systems.
+    /// `IP_TRANSPARENT` on Linux (needs CAP_NET_ADMIN or CAP_NET_RAW), `IP_BINDANY` and `IPV6_BINDANY` on FreeBSD
+    /// and NetBSD, `SO_BINDANY` on OpenBSD (all need root). Unsupported on other systems.
     ///
     /// ```
     /// // An address of another machine; needs a privilege.

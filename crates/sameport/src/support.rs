@@ -30,7 +30,7 @@ pub enum Sharing {
     OpenToOtherUsers,
     /// Sharing fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
     Unsupported,
-    /// The probe failed, for example for lack of file descriptors. FreeBSD only.
+    /// The probe failed, for example for lack of file descriptors. FreeBSD and DragonFly only.
     Unknown,
 }
 
@@ -46,6 +46,9 @@ pub enum JoinPolicy {
     SameUserOrRoot,
     /// The user of the first socket, and root; on a wildcard address any user.
     AnyUserOnWildcard,
+    /// The user of the first socket, and root; on a wildcard address and on every IPv6 address any
+    /// user.
+    AnyUserOnWildcardOrIpv6,
     /// Any user.
     AnyUser,
     /// No user: the system does not share addresses.
@@ -62,7 +65,8 @@ pub enum Exclusive {
     /// TCP listeners can also restart over connections in TIME-WAIT: [`crate::Options::exclusive`].
     PlainBind,
     /// As `PlainBind`, except that the same user, or root, can bind a more specific address than
-    /// an exclusive wildcard address and receive its traffic.
+    /// an exclusive wildcard address and receive its traffic. `SO_REUSEADDR` on the new socket is
+    /// enough, and std's listeners have it. On NetBSD any user can do so with an IPv6 address.
     PlainBindExceptSpecific,
     /// `SO_EXCLUSIVEADDRUSE` of Windows.
     ExclusiveAddrUse,
@@ -102,6 +106,9 @@ impl fmt::Display for JoinPolicy {
             Self::SameUser => "the same user",
             Self::SameUserOrRoot => "the same user and root",
             Self::AnyUserOnWildcard => "the same user and root, on a wildcard any user",
+            Self::AnyUserOnWildcardOrIpv6 => {
+                "the same user and root, on a wildcard and on IPv6 any user"
+            }
             Self::AnyUser => "any user",
             Self::NoUser => "no user",
         })

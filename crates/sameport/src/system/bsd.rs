@@ -19,6 +19,8 @@ struct Facts {
     dual_stack: DualStack,
     /// The option of level `SOL_SOCKET` that balances a group.
     balance: Option<c_int>,
+    /// The settings of the system that must all be on for groups to be balanced.
+    switches: &'static [&'static str],
     /// The option that admits addresses of other machines.
     bind_any: Option<PerFamily>,
     /// The option that binds a socket to the index of a network interface.
@@ -28,8 +30,11 @@ struct Facts {
 /// The level and the name of an option on an IPv4 and on an IPv6 socket.
 type PerFamily = [(c_int, c_int); 2];
 
-/// - Any user can join a shared wildcard address: `bsd/netinet/in_pcb.c` omits the check of users
-///   if both addresses are wildcards.
+/// - Any user can join a shared wildcard address: `in_pcbbind` of `bsd/netinet/in_pcb.c` omits the
+///   check of users if both addresses are wildcards, and `in6_pcbbind` of `bsd/netinet6/in6_pcb.c` if
+///   the first socket has the option too. Both sockets need the option in the check that follows.
+/// - `[::]` with IPv4 can be bound beside 0.0.0.0, whatever the users and options: `in6_pcbbind`
+///   compares it with IPv6 sockets only.
 /// - `IP_BOUND_IF`, `IPV6_BOUND_IF`: unprivileged.
 #[cfg(target_vendor = "apple")]
 const FACTS: Facts = Facts {
@@ -37,6 +42,7 @@ const FACTS: Facts = Facts {
     join_policy: JoinPolicy::AnyUserOnWildcard,
     dual_stack: DualStack::OneSocket,
     balance: None,
+    switches: &[],
     bind_any: None,
     bound_if: Some([
         (libc::IPPROTO_IP, libc::IP_BOUND_IF),
@@ -44,7 +50,10 @@ const FACTS: Facts = Facts {
     ]),
 };
 
-/// - `SO_REUSEPORT` is balanced by a hash since DragonFly 3.6.
+/// - `SO_REUSEPORT` is balanced by a hash since DragonFly 3.6, unless `net.inet.tcp.reuseport_ext` or
+///   `net.inet.udp.reuseport_ext` is 0: `sys/netinet/{tcp_input,udp_usrreq}.c`.
+/// - Users are compared on every IPv6 address: `sys/netinet6/in6_pcb.c`. Earlier versions of
+///   `sys/netinet/in_pcb.c` admit any user to a wildcard address.
 /// - Clearing `IPV6_V6ONLY` fails with EOPNOTSUPP: ip6(4).
 #[cfg(target_os = "dragonfly")]
 const FACTS: Facts = Facts {
@@ -52,6 +61,7 @@ const FACTS: Facts = Facts {
     join_policy: JoinPolicy::SameUserOrRoot,
     dual_stack: DualStack::TwoSockets,
     balance: None,
+    switches: &["net.inet.tcp.reuseport_ext", "net.inet.udp.reuseport_ext"],
     bind_any: None,
     bound_if: None,
 };
@@ -72,6 +82,7 @@ const FACTS: Facts = Facts {
     join_policy: JoinPolicy::SameUserOrRoot,
     dual_stack: DualStack::OneSocketNotBalanced,
     balance: Some(libc::SO_REUSEPORT_LB),
+    switches: &[],
     bind_any: Some([
         (libc::IPPROTO_IP, libc::IP_BINDANY),
         (libc::IPPROTO_IPV6, libc::IPV6_BINDANY),
@@ -81,13 +92,18 @@ const FACTS: Facts = Facts {
 
 /// - Any user can join a shared wildcard address: `sys/netinet/in_pcb.c` omits the check of users
 ///   if both addresses are wildcards and the first socket has the option.
+/// - Any user can join a shared IPv6 address: `in6pcb_bind_port` of `sys/netinet6/in6_pcb.c` compares no
+///   users.
+/// - `IP_BINDANY`, `IPV6_BINDANY`: `sys/netinet/in.h` and `sys/netinet6/in6.h`, not in the crate `libc`.
+///   Earlier versions of NetBSD answer ENOPROTOOPT.
 #[cfg(target_os = "netbsd")]
 const FACTS: Facts = Facts {
     sharing: Sharing::NotBalanced,
-    join_policy: JoinPolicy::AnyUserOnWildcard,
+    join_policy: JoinPolicy::AnyUserOnWildcardOrIpv6,
     dual_stack: DualStack::OneSocket,
     balance: None,
-    bind_any: None,
+    switches: &[],
+    bind_any: Some([(libc::IPPROTO_IP, 27), (libc::IPPROTO_IPV6, 64)]),
     bound_if: None,
 };
 
@@ -99,6 +115,7 @@ const FACTS: Facts = Facts {
     join_policy: JoinPolicy::SameUserOrRoot,
     dual_stack: DualStack::TwoSockets,
     balance: None,
+    switches: &[],
     bind_any: Some([(libc::SOL_SOCKET, libc::SO_BINDANY); 2]),
     bound_if: None,
 };
@@ -122,7 +139,7 @@ impl System for Bsd {
 
     fn support() -> Support {
         Support {
-            sharing: FACTS.balance.map_or(FACTS.sharing, probe),
+            sharing: FACTS.balance.map_or_else(without_option, probe),
             join_policy: FACTS.join_policy,
             exclusive: Exclusive::PlainBindExceptSpecific,
             dual_stack: FACTS.dual_stack,
@@ -176,6 +193,29 @@ fn set_balance(socket: &SockRef<'_>, on: bool) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
         result => result,
     }
+}
+
+/// The distribution on systems without a balancing option.
+fn without_option() -> Sharing {
+    for name in FACTS.switches {
+        match switch(name) {
+            Ok(0) => return Sharing::NotBalanced,
+            // A version without the setting balances always.
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Sharing::Unknown,
+            _ => {}
+        }
+    }
+    FACTS.sharing
+}
+
+#[cfg(target_os = "dragonfly")]
+fn switch(name: &str) -> io::Result<c_int> {
+    raw::sysctl(name)
+}
+
+#[cfg(not(target_os = "dragonfly"))]
+fn switch(_name: &str) -> io::Result<c_int> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Sets the balancing option on a new socket that is never bound.

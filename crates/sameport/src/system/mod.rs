@@ -82,7 +82,8 @@ pub(crate) trait System {
     /// The raw error numbers of a missing address family, protocol or option.
     const UNSUPPORTED: &'static [i32];
 
-    /// The facts about this system. Constant, except that FreeBSD probes a socket option.
+    /// The facts about this system. Constant, except that FreeBSD probes a socket option and DragonFly
+    /// reads settings.
     fn support() -> Support;
 
     /// Makes the socket one that joins others and that others can join. Called before `bind`,

@@ -107,6 +107,26 @@ pub(super) fn interface_index(name: &str) -> io::Result<i32> {
     i32::try_from(index).map_err(|_| not_found())
 }
 
+/// An integer setting of the kernel: sysctlbyname(3).
+#[cfg(target_os = "dragonfly")]
+pub(super) fn sysctl(name: &str) -> io::Result<i32> {
+    let name = std::ffi::CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut value = 0_i32;
+    let mut length = std::mem::size_of::<i32>();
+    // SAFETY: `name` is a NUL-terminated string; the pointer and the length describe `value`; all live
+    // until the call returns. Nothing is written to the setting.
+    let result = unsafe {
+        libc::sysctlbyname(
+            name.as_ptr(),
+            std::ptr::from_mut(&mut value).cast(),
+            &mut length,
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sets an integer option: `setsockopt` of Winsock.
 #[cfg(windows)]
 pub(super) fn set(socket: &SockRef<'_>, level: i32, option: i32, value: i32) -> io::Result<()> {

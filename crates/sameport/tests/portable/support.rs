@@ -18,7 +18,12 @@ fn support_is_the_row_of_this_system() {
         &[Sharing::Unsupported]
     } else if cfg!(any(target_vendor = "apple", target_os = "netbsd")) {
         let exclusive = Exclusive::PlainBindExceptSpecific;
-        assert_eq!(row, (JoinPolicy::AnyUserOnWildcard, exclusive, DualStack::OneSocket));
+        let policy = if cfg!(target_os = "netbsd") {
+            JoinPolicy::AnyUserOnWildcardOrIpv6
+        } else {
+            JoinPolicy::AnyUserOnWildcard
+        };
+        assert_eq!(row, (policy, exclusive, DualStack::OneSocket));
         &[Sharing::NotBalanced]
     } else if cfg!(any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")) {
         let dual_stack = if cfg!(target_os = "freebsd") {
