@@ -93,7 +93,7 @@ fn a_deaf_program_that_is_given_up_gets_no_clients_again() {
     let python = python.to_str().unwrap();
     let setup = RunSetup::new(User::Current);
     let (port, to) = (setup.port.to_string(), setup.address());
-    let options = ["-n", "2", "--ready-timeout", "3s", "--grace", "10s"];
+    let options = ["-n", "2", "--ready-timeout", "3s", "--grace", "14s"];
     let run = setup.run(&options, &[python, "-c", SERVER, &port, "::", ""]);
     run.wait_for_ready(2);
     let ((), tally) = while_served(&[Client::OneShot; 6], to, || {
