@@ -67,11 +67,7 @@ fn an_ipv4_address_written_as_ipv6_takes_its_traffic() {
     if sameport::support().dual_stack == DualStack::TwoSockets || !has_ipv6() {
         return;
     }
-    let listen = || sameport::listen_exclusive("[::ffff:127.0.0.1]:0").unwrap();
-    let mapped = listen();
+    let mapped = sameport::listen_exclusive("[::ffff:127.0.0.1]:0").unwrap();
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, at(&mapped).port()));
     assert_eq!(count_accepted(&[mapped], to, 2), [2]);
-    let far = listen();
-    let stream = sameport::connect("[::ffff:127.0.0.1]:0", at(&far)).unwrap();
-    assert_eq!(far.accept().unwrap().1, stream.local_addr().unwrap());
 }
