@@ -105,7 +105,8 @@ fn a_member_gets_the_connections_of_its_processor() {
             continue; // A control group grants fewer processors.
         }
         let cpus: Vec<_> = (0..tcp.len()).map(|index| tcp.cpu(index).unwrap()).collect();
-        assert_eq!(cpus, all_cpus);
+        // A control group can grant fewer.
+        assert_eq!(cpus, all_cpus[..tcp.len()]);
         for (index, cpu) in cpus.into_iter().enumerate() {
             let mut expected = vec![0; tcp.len()];
             expected[index] = 24;
