@@ -301,7 +301,8 @@ impl Options {
             state.steering = Steering::Program;
             match state.attach_first(&SockRef::from(&sockets[0])) {
                 Ok(()) => {}
-                Err(_) if is_automatic => state.steering = Steering::Hash,
+                // A single UDP socket on port 0 is in no group, and gets everything.
+                Err(_) if is_automatic || sockets.len() == 1 => state.steering = Steering::Hash,
                 Err(os) => return Err(Error::os("setsockopt(program)", address, os)),
             }
         }
