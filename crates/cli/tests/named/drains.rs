@@ -55,6 +55,20 @@ fn a_request_in_hand_is_answered_before_the_stop_signal() {
     assert!(answer().ends_with("slow\n"));
 }
 
+/// Clients reach a first worker as soon as it listens. Its readiness check can take longer.
+#[test]
+fn a_worker_that_is_not_ready_answers_what_it_has_in_hand() {
+    let server = script("drain_lines.py").into_os_string().into_string().unwrap();
+    let options = ["--ready", "exec:/bin/false"];
+    let run = RunSetup::new(User::Current).run(&options, &["python3", &server, "exits", "{port}"]);
+    let connected = eventually(|| TcpStream::connect(run.setup.address()).ok());
+    assert!(connected.is_some(), "{}", run.supervisor.stderr());
+    drop(connected);
+    let answer = slow(&run);
+    run.verb("stop", &[]);
+    assert!(answer().ends_with("slow\n"), "{}", run.supervisor.stderr());
+}
+
 /// A client that runs again only a while after its connect, as on a busy machine.
 #[test]
 fn a_request_that_follows_its_connection_is_answered() {

@@ -147,6 +147,25 @@ fn urgent_requests_do_not_wait_for_connections() {
     assert!(actions.contains(&Action::Terminate(1)), "{actions:?}");
 }
 
+/// A worker that listens, and is not ready, has clients unless another one serves in its place.
+#[test]
+fn a_worker_that_is_not_ready_drains_if_it_may_have_clients() {
+    let mut lifecycle = Lifecycle::new(settings(2, 1));
+    lifecycle.start_all(at(0));
+    lifecycle.listening(1, "tcp *:80".into(), at(1));
+    let actions = lifecycle.request(RunRequest::Stop { now: false }, at(2)).unwrap();
+    assert!(actions.contains(&Action::Drain(1, DrainMode::Busy)), "{actions:?}");
+    // It does not listen yet.
+    assert!(actions.contains(&Action::Terminate(2)), "{actions:?}");
+
+    let mut lifecycle = ready_run(1, 1);
+    lifecycle.request(restart(false), at(10_000)).unwrap();
+    lifecycle.listening(2, "tcp *:80".into(), at(10_100));
+    let actions = lifecycle.request(RunRequest::Stop { now: false }, at(10_200)).unwrap();
+    assert!(actions.contains(&Action::Drain(1, DrainMode::Busy)), "{actions:?}");
+    assert!(actions.contains(&Action::Terminate(2)), "{actions:?}");
+}
+
 #[test]
 fn a_program_that_drains_itself_gets_its_signal_at_once() {
     let table = [

@@ -139,15 +139,24 @@ impl Lifecycle {
         self.active_request = Some(ActiveRequest::Scale { waiting });
     }
 
+    /// Whether an instance that starts can have clients. Steering keeps them from a replacement beside the
+    /// worker that serves, but not from a worker that is the only one on its address.
+    fn may_have_clients_before_ready(&self, id: InstanceId) -> bool {
+        let Some(instance) = self.instances.get(&id) else { return false };
+        let slot = self.slots.get(&instance.ordinal);
+        let replaces = slot.is_some_and(|slot| slot.serving.is_some_and(|serving| serving != id));
+        instance.has_other_addresses() || (!replaces && !instance.listening.is_empty())
+    }
+
     /// Takes an instance out of service: one that may have clients drains first.
     pub(super) fn retire(&mut self, id: InstanceId, now: Duration, actions: &mut Vec<Action>) {
         let grace = self.settings.grace;
         let Some(command) = self.command(id) else { return };
         let mode = if self.is_urgent { DrainMode::None } else { self.drain_mode(command) };
+        let may_have_clients = self.may_have_clients_before_ready(id);
         let Some(instance) = self.instances.get_mut(&id) else { return };
-        let has_clients = instance.has_other_addresses();
         match instance.phase {
-            Phase::Starting { .. } if has_clients => {
+            Phase::Starting { .. } if may_have_clients => {
                 instance.phase = Phase::Draining;
                 instance.since = now;
                 actions.push(Action::Drain(id, mode));
