@@ -23,7 +23,7 @@ const PUBLISHED: &[&str] = &[
 /// Libraries, whose users choose the versions of dependencies: they state the oldest that passes.
 const LIBRARIES: &[&str] = &["sameport-addr", "sameport"];
 
-/// What the registry accepts, as far as this project uses it .
+/// What the registry accepts, as far as this project uses it.
 const CATEGORIES: &[&str] = &[
     "asynchronous",
     "command-line-utilities",
