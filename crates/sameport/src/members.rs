@@ -234,17 +234,17 @@ impl<S: AsHandle + Send + Sync + 'static> Member<S> {
         mut self,
         convert: impl FnOnce(S) -> io::Result<T>,
     ) -> io::Result<Member<T>> {
-        let socket = self.take()?;
         // Keeps the member's position until the conversion is known to succeed.
-        let place: Arc<dyn Handle> = Arc::new(SockRef::from(&socket).try_clone()?);
-        self.group.lock().register(self.number, Some(Arc::downgrade(&place)));
-        match convert(socket) {
-            Ok(socket) => Ok(Member::new(socket, self.group.clone(), self.number, self.cpu)),
-            Err(error) => {
-                self.group.lock().leave(self.number, || drop(place));
-                Err(error)
-            }
-        }
+        let handle: Arc<dyn Handle> = Arc::new(SockRef::from(&*self).try_clone()?);
+        let kept = Arc::downgrade(&handle);
+        let mut place =
+            Place { handle: Some(handle), group: self.group.clone(), number: self.number };
+        let socket = self.take()?;
+        self.group.lock().register(self.number, Some(kept));
+        let socket = convert(socket)?;
+        let member = Member::new(socket, self.group.clone(), self.number, self.cpu);
+        place.handle = None;
+        Ok(member)
     }
 
     /// The socket alone. The set no longer knows when the socket leaves the group, so it ends
@@ -329,6 +329,21 @@ impl<S> Member<S> {
     /// Gives the connections of this member's processor to other sockets with `SO_INCOMING_CPU`.
     pub(crate) fn renounce_cpu(&self) {
         self.group.lock().renounce_cpu(self.number);
+    }
+}
+
+/// The position of a member during a conversion. The member leaves its set if that fails or panics.
+struct Place {
+    handle: Option<Arc<dyn Handle>>,
+    group: Arc<Group>,
+    number: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            self.group.lock().leave(self.number, || drop(handle));
+        }
     }
 }
 

@@ -221,6 +221,19 @@ fn a_converted_member_is_still_of_the_set() {
     assert_eq!(connections(listeners(&members), to, 8), [8, 0]);
 }
 
+#[test]
+fn a_conversion_that_panics_is_a_departure() {
+    let mut members = sameport::listen_n("127.0.0.1:0", 3).unwrap();
+    let to = members.local_addr();
+    members.get(1).unwrap().withdraw().unwrap();
+    let leaving = members.remove(0).unwrap();
+    let convert = move || leaving.try_map::<TcpListener>(|_| panic!("of the conversion"));
+    assert!(std::thread::spawn(convert).join().is_err());
+    // The last member has the position of the one that left.
+    assert_eq!(connections(listeners(&members), to, 64), [0, 64]);
+    assert!(members.get(0).unwrap().withdraw().is_ok());
+}
+
 /// The restart of a program: the members of a second set take over from those of the first.
 #[test]
 fn a_second_set_per_core_takes_over_without_a_loss() {
