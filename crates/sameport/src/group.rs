@@ -145,6 +145,11 @@ impl State {
         Ok(())
     }
 
+    /// Whether a program steers new connections away from a member.
+    pub(crate) fn is_withdrawn(&self, member: usize) -> bool {
+        self.withdrawn.contains(&member)
+    }
+
     /// Gives the connections of a member's processor to other sockets with `SO_INCOMING_CPU`, those of
     /// another process too. Without such sockets, the hash selects among all members.
     pub(crate) fn renounce_cpu(&mut self, member: usize) {

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use crate::members::Member;
 
-/// The pause between two looks at an empty queue.
+/// The pause between two looks at an empty queue, and after an error such as too many open files.
 const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 
 /// The least time without an arrival. When steering changes, another processor can have selected the
 /// listener already, and still be handling the packet: 1 of 21,000 connections in 600 closings.
 const LEAST_QUIET: Duration = Duration::from_millis(10);
 
-/// How long a listener that is not withdrawn waits for an empty queue, beyond the quiet time.
+/// How long a listener that is not withdrawn waits for an empty queue, and how long `accept` may fail
+/// all the time, beyond the quiet time.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The connections that a listener still gets before it closes: [`Member::drain`].
@@ -25,7 +27,10 @@ pub struct MemberDrain {
     quiet: Duration,
     /// The last arrival; without steering, the start.
     last: Instant,
+    /// The start; for a member that was withdrawn, the end of that.
     started: Instant,
+    /// The first of the errors of `accept` in a row.
+    failing_since: Option<Instant>,
 }
 
 impl Member<TcpListener> {
@@ -39,7 +44,8 @@ impl Member<TcpListener> {
     ///
     /// If the system or the other sockets on the address prevent steering
     /// ([`MemberDrain::is_withdrawn`] is false), the iterator ends with the first moment after `quiet`
-    /// at which the queue is empty, at the latest 10 s later. Few connections are lost: 11 of 22,000 in 600 closings
+    /// at which the queue is empty, at the latest 10 s later. So it does after the last of the other
+    /// members has left. Few connections are lost: 11 of 22,000 in 600 closings
     /// (docs/benchmarks.md). A connection between that moment and the close is reset; on Linux 5.14
     /// and later, it moves to another listener if `net.ipv4.tcp_migrate_req` is set, ip-sysctl.rst.
     /// With [`Steering::IncomingCpu`](crate::Steering::IncomingCpu), members of another set with the
@@ -67,12 +73,20 @@ impl Member<TcpListener> {
         }
         let quiet = quiet.max(LEAST_QUIET);
         let started = Instant::now();
-        MemberDrain { member: Some(self), is_withdrawn, quiet, last: started, started }
+        MemberDrain {
+            member: Some(self),
+            is_withdrawn,
+            quiet,
+            last: started,
+            started,
+            failing_since: None,
+        }
     }
 }
 
 impl MemberDrain {
-    /// Whether the member gets no new connections: [`Member::withdraw`] succeeded.
+    /// Whether the member gets no new connections: [`Member::withdraw`] succeeded, and other members
+    /// were left when `next` was called last.
     ///
     /// ```
     /// use std::time::Duration;
@@ -88,14 +102,20 @@ impl MemberDrain {
     }
 }
 
-/// An item is an error if `accept` fails; the iterator continues after it.
+/// An item is an error if `accept` fails, for example for lack of file descriptors. The iterator
+/// continues after a pause of 10 ms, until `accept` has failed for 10 s beyond the quiet time.
 impl Iterator for MemberDrain {
     type Item = io::Result<(TcpStream, SocketAddr)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let listener = self.member.as_ref()?;
         if let Err(error) = listener.set_nonblocking(true) {
+            self.member = None;
             return Some(Err(error));
+        }
+        if self.is_withdrawn && !listener.is_withdrawn() {
+            self.is_withdrawn = false;
+            self.started = Instant::now();
         }
         // Without steering, a queue under load may never be empty.
         let limit = self.quiet.saturating_add(DEADLINE);
@@ -110,18 +130,30 @@ impl Iterator for MemberDrain {
                     if self.is_withdrawn {
                         self.last = Instant::now();
                     }
+                    self.failing_since = None;
                     // Inherited from the listener on some systems.
                     return Some(stream.set_nonblocking(false).map(|()| (stream, peer)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.failing_since = None;
                     if self.last.elapsed() >= self.quiet {
                         self.member = None;
                         return None;
                     }
                     std::thread::sleep(PAUSE);
                 }
+                // The client has gone.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Some(Err(error)),
+                Err(error) => {
+                    // Without a free descriptor, an empty queue is an error too.
+                    if self.failing_since.get_or_insert_with(Instant::now).elapsed() >= limit {
+                        self.member = None;
+                        return None;
+                    }
+                    std::thread::sleep(PAUSE_AFTER_ERROR);
+                    return Some(Err(error));
+                }
             }
         }
     }

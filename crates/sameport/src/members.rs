@@ -326,6 +326,11 @@ impl<S> Member<S> {
         self.cpu
     }
 
+    /// Whether the set still steers away from this member: not after the other members have left.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.group.lock().is_withdrawn(self.number)
+    }
+
     /// Gives the connections of this member's processor to other sockets with `SO_INCOMING_CPU`.
     pub(crate) fn renounce_cpu(&self) {
         self.group.lock().renounce_cpu(self.number);

@@ -81,3 +81,26 @@ fn handshakes_in_progress_complete_within_the_quiet_time() {
     let answered = answered(Duration::ZERO);
     assert!((1..24).contains(&answered), "{answered}");
 }
+
+#[test]
+fn a_drain_ends_after_the_other_members_have_left() {
+    let mut members = sameport::listen_n("127.0.0.1:0", 2).unwrap();
+    let to = members.local_addr();
+    let mut drain = members.remove(0).unwrap().drain(Duration::ZERO);
+    assert!(drain.is_withdrawn());
+    drop(members);
+    // A load that never leaves it quiet, but leaves its queue empty between two connections.
+    let done = AtomicBool::new(false);
+    let returned = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) && TcpStream::connect(to).is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let returned = drain.by_ref().take(2000).count();
+        done.store(true, Ordering::Relaxed);
+        returned
+    });
+    assert!(returned < 2000 && !drain.is_withdrawn(), "{returned}");
+    assert!(TcpStream::connect_timeout(&to, PATIENCE).is_err());
+}

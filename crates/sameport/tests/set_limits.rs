@@ -2,6 +2,8 @@
 //! limit belongs to the process. Linux only.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
+use std::time::{Duration, Instant};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sameport::{ErrorKind, Options};
 
@@ -32,4 +34,37 @@ fn too_many_open_files() {
         sameport::listen_exclusive("127.0.0.1:22004").unwrap();
     }
     assert_eq!(sameport::listen_n("127.0.0.1:0", 20).unwrap().len(), 20);
+    draining_pauses();
+    a_conversion_is_a_departure();
+}
+
+/// Opens files until no descriptor is left.
+fn hoard() -> Vec<std::fs::File> {
+    std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect()
+}
+
+/// A drain without a free descriptor does not occupy a processor.
+fn draining_pauses() {
+    let mut members = sameport::listen_n("127.0.0.1:0", 2).unwrap();
+    let mut drain = members.remove(0).unwrap().drain(Duration::ZERO);
+    let hoard = hoard();
+    let started = Instant::now();
+    for _ in 0..5 {
+        let error = drain.next().unwrap().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(TOO_MANY_OPEN_FILES), "{error}");
+    }
+    assert!(started.elapsed() >= Duration::from_millis(50));
+    drop(hoard);
+    assert!(drain.all(|accepted| accepted.is_ok()));
+}
+
+/// A member that cannot be converted has left its set.
+fn a_conversion_is_a_departure() {
+    let mut members = sameport::listen_n("127.0.0.1:0", 3).unwrap();
+    let first = members.remove(0).unwrap();
+    let hoard = hoard();
+    let error = first.try_map(Ok).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(TOO_MANY_OPEN_FILES), "{error}");
+    drop(hoard);
+    members.get(0).unwrap().withdraw().unwrap();
 }
