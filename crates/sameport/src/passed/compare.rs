@@ -57,6 +57,15 @@ impl Found {
             Some(local) if !self.is_at(asked) => all.push(format!("it is bound to {local}")),
             Some(local) => all.extend(self.v6only_differs(options, local)),
         }
+        if let Some(peer) = self.facts.peer {
+            all.push(format!("it is connected to {peer}"));
+        } else if self.facts.local.is_some() {
+            match (self.facts.stream, self.facts.listening) {
+                (Some(true), Some(false)) => all.push("it does not listen".to_owned()),
+                (None, _) => all.push("it is neither a TCP nor a UDP socket".to_owned()),
+                _ => {}
+            }
+        }
         match (options.shared, self.facts.shared) {
             (true, Some(false)) => {
                 all.push("it is not shared (ReusePort= of a socket unit)".to_owned());
@@ -139,6 +148,17 @@ mod tests {
         let v4 = "127.0.0.1:80";
         let exclusive =
             Found { facts: SocketFacts { shared: Some(false), ..found(v4).facts }, ..found(v4) };
+        let with = |change: fn(&mut SocketFacts)| {
+            let mut socket = found(v4);
+            change(&mut socket.facts);
+            socket
+        };
+        let silent = with(|facts| facts.listening = Some(false));
+        let raw = with(|facts| facts.stream = None);
+        let connected = with(|facts| {
+            (facts.stream, facts.listening) = (Some(false), Some(false));
+            facts.peer = "127.0.0.2:9".parse().ok();
+        });
         let v6only = Found { v6only: true, ..found("[::]:80") };
         let device = |name: &str| Found { device: Some(name.into()), ..found(v4) };
         let untold = Found { device: None, transparent: None, freebind: None, ..found(v4) };
@@ -162,6 +182,9 @@ mod tests {
             (shared(), "*:80", found(v4), "it is bound to 127.0.0.1:80"),
             (shared(), "[::1]:80", found("[::]:80"), "it is bound to [::]:80"),
             (shared(), v4, found("none"), "it is not bound to an IP address"),
+            (shared(), v4, silent, "it does not listen"),
+            (shared(), v4, raw, "it is neither a TCP nor a UDP socket"),
+            (shared(), v4, connected, "it is connected to 127.0.0.2:9"),
             (
                 shared(),
                 "*:80",

@@ -9,7 +9,7 @@ mod variables;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use socket2::SockRef;
 
@@ -25,7 +25,7 @@ use crate::socket_job::Role;
 use crate::system::{Here, System};
 
 /// Whether the sockets of this process are taken.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+static TAKEN: Mutex<bool> = Mutex::new(false);
 
 /// The sockets that the parent passed to this process: socket activation by `systemd`,
 /// `systemd-socket-activate`, `sameport run --listen`, `systemfd` and others.
@@ -86,15 +86,14 @@ impl PassedSockets {
     /// [`ErrorKind::WrongSocket`] for a descriptor that is not open, or was not passed. After these
     /// errors nothing is taken.
     pub fn take() -> Result<Self> {
-        if TAKEN.swap(true, Ordering::SeqCst) {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if *taken {
             return Err(Error::new(ErrorKind::Other, "take", "LISTEN_FDS")
                 .with_note("the sockets of this process are taken already"));
         }
-        let taken = Self::take_once();
-        if taken.is_err() {
-            TAKEN.store(false, Ordering::SeqCst);
-        }
-        taken
+        let result = Self::take_once();
+        *taken = result.is_ok();
+        result
     }
 
     fn take_once() -> Result<Self> {

@@ -130,9 +130,9 @@ impl PassedSocket {
     /// Whether this is the socket that was asked for: that [`Options::listen`] or
     /// [`Options::bind_udp`] would open.
     ///
-    /// Compares the address, both families or one, shared or exclusive, and the device; and that
-    /// `transparent` and `freebind` are set if they are asked for. Port 0 is any port. The backlog
-    /// cannot be read.
+    /// Compares the address, both families or one, shared or exclusive, and the device; that a TCP
+    /// socket listens, and that no socket is connected; and that `transparent` and `freebind` are set if
+    /// they are asked for. Port 0 is any port. The backlog cannot be read.
     ///
     /// ```
     /// for socket in &sameport::PassedSockets::take()? {
@@ -223,7 +223,7 @@ impl PassedSocket {
 /// `descriptor 3 (web), 127.0.0.1:8080`, or the type of another descriptor.
 impl fmt::Display for PassedSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "descriptor {} ({}), ", self.number, self.name)?;
+        write!(f, "descriptor {} ({}), ", self.number, self.name.escape_debug())?;
         let Some(found) = &self.found else {
             return f.write_str("not a socket");
         };

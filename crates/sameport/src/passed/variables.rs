@@ -9,6 +9,9 @@ pub(super) const FIRST: i32 = 3;
 /// The limit of passed sockets.
 const MAX_SOCKETS: usize = 4096;
 
+/// Characters of a malformed value that an error shows.
+const LONGEST_VALUE: usize = 60;
+
 /// The name of a socket without one: sd_listen_fds_with_names(3).
 const UNKNOWN: &str = "unknown";
 
@@ -38,7 +41,8 @@ impl Variables {
             return Ok(Vec::new());
         }
         let wrong = |name: &str, value: &OsStr, note| {
-            Err((format!("{name}={}", value.to_string_lossy()), note))
+            let shown: String = value.to_string_lossy().chars().take(LONGEST_VALUE).collect();
+            Err((format!("{name}={}", shown.escape_debug()), note))
         };
         let number = count.to_str().and_then(|text| text.parse().ok());
         let Some(number) = number.filter(|number| *number <= MAX_SOCKETS) else {
@@ -65,7 +69,7 @@ mod tests {
     #[test]
     fn names_of_the_sockets_of_this_process() {
         type Row = (Option<&'static str>, Option<&'static str>, Option<&'static str>, &'static str);
-        let rows: [Row; 15] = [
+        let rows: [Row; 16] = [
             (None, None, None, ""),
             (Some("7"), None, None, ""),
             (None, Some("2"), None, ""),
@@ -79,6 +83,7 @@ mod tests {
             (Some("7"), Some("1"), Some(""), ""),
             (Some("7"), Some("x"), None, "LISTEN_FDS=x not a number from 0 to 4096"),
             (Some("7"), Some("-1"), None, "LISTEN_FDS=-1 not a number from 0 to 4096"),
+            (Some("7"), Some("1\n"), None, "LISTEN_FDS=1\\n not a number from 0 to 4096"),
             (Some("7"), Some("4097"), None, "LISTEN_FDS=4097 not a number from 0 to 4096"),
             (Some("7"), Some("2"), Some("a"), "LISTEN_FDNAMES=a not one name for each socket"),
         ];
