@@ -39,9 +39,10 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Stop accepting elsewhere first. The listener can be blocking or not; it becomes non-blocking, and so
-/// do its clones, which keep the socket open. The streams are blocking. A listener of tokio comes from
-/// `into_std`, and a member of a set has [`Member::drain`](crate::Member::drain).
+/// Stop accepting elsewhere first. The listener can be blocking or not; it becomes non-blocking,
+/// and so do its clones, which keep the socket open. The iterator blocks its thread, and the
+/// streams are blocking. A listener of tokio comes from `into_std`, and a member of a set has
+/// [`Member::drain`](crate::Member::drain).
 ///
 /// # What is left
 ///

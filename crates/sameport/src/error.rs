@@ -84,7 +84,8 @@ impl Error {
         self.call
     }
 
-    /// The address of the call; `FROM to TO` for a connection.
+    /// The address of the call; for a connection `FROM to TO`, or `TO` if the system chooses all of
+    /// `FROM`.
     ///
     /// ```
     /// let held = sameport::listen_exclusive("127.0.0.1:0")?;

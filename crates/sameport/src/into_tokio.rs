@@ -60,7 +60,8 @@ impl IntoTokio for UdpSocket {
 
 /// The set keeps the member: [`Member::withdraw`] and dropping it work as before.
 ///
-/// To [drain](Member::drain) it, convert it back with `member.try_map(TcpListener::into_std)`.
+/// To [drain](Member::drain) it, convert it back with `member.try_map(TcpListener::into_std)`, and
+/// iterate on a thread for blocking calls (`tokio::task::spawn_blocking`).
 impl IntoTokio for Member<TcpListener> {
     type Tokio = Member<tokio::net::TcpListener>;
 

@@ -41,6 +41,10 @@
 //!
 //! [`listen_n`], [`per_core`], [`bind_udp_n`] and [`bind_udp_per_core`] open [`Members`] of one address,
 //! one for each thread. A member leaves without losing a connection: [`Member::drain`].
+//! The repository has [examples] of one runtime of tokio for each processor, and of axum with a
+//! graceful end.
+//!
+//! [examples]: https://github.com/sameport/sameport/tree/main/examples
 //!
 //! # Sharing on each system
 //!

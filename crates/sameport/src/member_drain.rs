@@ -40,7 +40,7 @@ impl Member<TcpListener> {
     ///
     /// `quiet` is the time in which handshakes in progress complete: a few round-trip times of the
     /// clients; zero on loopback. It is raised to 10 ms, for packets that other processors are handling.
-    /// The streams are blocking.
+    /// The iterator blocks its thread, and the streams are blocking.
     ///
     /// If the system or the other sockets on the address prevent steering
     /// ([`MemberDrain::is_withdrawn`] is false), the iterator ends with the first moment after `quiet`
