@@ -238,8 +238,8 @@ fn class_of(process: &Process, facts: &HolderFacts) -> HolderClass {
             task.take_while(|it| it.process.pid != parent.pid).find_map(|it| it.task.clone());
         return HolderClass::SupervisedChild { parent, by, task };
     }
-    let parent = above.first().map(|parent| &parent.process);
-    match parent.is_some_and(|parent| parent.pid == 1 || manager_of(parent).is_some()) {
+    // Process 1 of a container, such as a shell, can be the parent from the start.
+    match above.first().is_some_and(|parent| manager_of(&parent.process).is_some()) {
         true => HolderClass::Orphan,
         false => HolderClass::Program,
     }

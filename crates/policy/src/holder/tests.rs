@@ -23,6 +23,9 @@ fn programs_are_ended_unless_something_starts_them_again() {
     );
     let orphan = "node (pid 12, user ann), whose parent has ended";
     held_by(&[12], vec![server(1), systemd()]).is("orphan", orphan, &[kill(&[12])]);
+    // By the shell that is process 1 of a container.
+    let case = held_by(&[12], vec![server(1), process(1, 0, &["bash"])]);
+    case.is("program", "node (pid 12, user ann)", &[kill(&[12])]);
     // A process that inherited the socket holds it as well.
     let child = process(13, 12, &["sleep", "60"]);
     let both = held_by(&[12, 13], vec![child, server(11), shell()]);

@@ -284,7 +284,10 @@ fn block(answer: &WhyAnswer, with: usize, remark: &str, width: Option<usize>) ->
         }
         PortUser::Socket(member) => {
             let holder = &answer.holders[with];
-            lines.push(format!("{} {}", description(holder), activity(member, holder)));
+            // A relative clause ends with a comma.
+            let is_clause = holder.label().is_some_and(|label| label.contains("whose "));
+            let comma = if is_clause { "," } else { "" };
+            lines.push(format!("{}{comma} {}", description(holder), activity(member, holder)));
             let details = holder.process.as_ref().and_then(|process| process.details.as_ref());
             if let Some(command) = details.map(|details| &details.command).filter(|c| !c.is_empty())
             {
