@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use socket2::SockRef;
@@ -116,18 +117,7 @@ impl State {
         }
         match self.others() {
             Some(0) if self.is_order_known => {}
-            Some(_) => {
-                return Err(error(
-                    ErrorKind::SharedByOthers,
-                    "other sockets have the address, and a program would select for them too",
-                ));
-            }
-            None => {
-                return Err(error(
-                    ErrorKind::Unsupported,
-                    "the system does not report whether other sockets have the address",
-                ));
-            }
+            others => return Err(not_alone("withdraw", others, self.job.address)),
         }
         let Some(program) = self.program(&[member]) else {
             return Err(error(
@@ -255,5 +245,16 @@ impl State {
     /// The open socket of a member. Dropped before the lock is released.
     fn socket(&self, member: usize) -> Option<Arc<dyn Handle>> {
         self.sockets[member].as_ref()?.upgrade()
+    }
+}
+
+/// The error of a program that other sockets on the address prevent, or an unknown number of them.
+pub(crate) fn not_alone(call: &'static str, others: Option<usize>, address: SocketAddr) -> Error {
+    let error = |kind| Error::new(kind, call, address);
+    match others {
+        Some(_) => error(ErrorKind::SharedByOthers)
+            .with_note("other sockets have the address, and a program would select for them too"),
+        None => error(ErrorKind::Unsupported)
+            .with_note("the system does not report whether other sockets have the address"),
     }
 }

@@ -9,7 +9,7 @@ use socket2::{SockRef, Socket};
 use crate::endpoint::{Endpoint, ToAddress};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
-use crate::group::{Group, State};
+use crate::group::{Group, State, not_alone};
 use crate::listen::AsHandle;
 use crate::members::{Member, Members};
 use crate::open;
@@ -296,7 +296,7 @@ impl Options {
             state.steering = Steering::IncomingCpu;
         } else if self.steering == Some(Steering::Program) || (is_automatic && others == Some(0)) {
             if others != Some(0) {
-                return Err(not_alone(others, address));
+                return Err(not_alone("steer", others, address));
             }
             state.steering = Steering::Program;
             match state.attach_first(&SockRef::from(&sockets[0])) {
@@ -370,16 +370,6 @@ fn check_alone(job: &SocketJob, first: &Socket) -> Result<()> {
     let own = if job.tcp { None } else { Here::inode(&SockRef::from(first)) };
     match Here::others(job, &own.into_iter().collect()) {
         Some(0) => Ok(()),
-        others => Err(not_alone(others, job.address)),
-    }
-}
-
-fn not_alone(others: Option<usize>, address: std::net::SocketAddr) -> Error {
-    let error = |kind| Error::new(kind, "steer", address);
-    match others {
-        Some(_) => error(ErrorKind::SharedByOthers)
-            .with_note("other sockets have the address, and a program would select for them too"),
-        None => error(ErrorKind::Unsupported)
-            .with_note("the system does not report whether other sockets have the address"),
+        others => Err(not_alone("steer", others, job.address)),
     }
 }
