@@ -38,7 +38,7 @@ const FLAGS: &[&str] = &[
 ];
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/sys");
+    let package = crate::workspace::root().join("crates/sys");
     if let Err(missing) = toolchain() {
         eprintln!("error: {missing}");
         eprintln!("hint: {PACKAGES}");

@@ -15,6 +15,7 @@ mod targets;
 // Wine, and a prefix with links of Unix.
 #[cfg(target_os = "linux")]
 mod wine;
+mod workspace;
 
 use std::process::ExitCode;
 

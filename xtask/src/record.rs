@@ -1,6 +1,5 @@
 //! `cargo xtask record`: runs the session of the README, and draws `docs/session.svg`.
 
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use sameport_console::{Page, SESSION, draw};
@@ -27,7 +26,7 @@ fn record(args: &Args) -> Result<(), String> {
     if !args.draw {
         run_session()?;
     }
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let docs = crate::workspace::root().join("docs");
     let page = docs.join("session.md");
     let text = std::fs::read_to_string(&page).map_err(|e| format!("{}: {e}", page.display()))?;
     let mut steps = vec![];

@@ -4,9 +4,11 @@
 //! the standard library of each target. Type checks need no linker.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
+
+use crate::workspace::{root, target_folder};
 
 /// Type-check the workspace for every supported system
 #[derive(clap::Args)]
@@ -204,14 +206,6 @@ pub(crate) fn cargo() -> Command {
     // Permits -Zbuild-std and -Zwarnings on a stable compiler.
     command.env("RUSTC", RUSTC).env("RUSTC_BOOTSTRAP", "1").current_dir(root());
     command
-}
-
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
-}
-
-fn target_folder() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 #[cfg(test)]

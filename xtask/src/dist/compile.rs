@@ -12,9 +12,8 @@ use std::process::Command;
 
 use super::architecture::Architecture;
 use super::elf::{self, Kind};
-use super::steps::{
-    ReleaseError, build_folder, cargo, output_of, root, step, succeed, target_folder,
-};
+use super::steps::{ReleaseError, build_folder, cargo, output_of, step, succeed};
+use crate::workspace::{root, target_folder};
 
 /// A compiled executable of an architecture.
 pub(super) struct Executable {

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::steps::{ReleaseError, cargo, output_of, root, step};
+use super::steps::{ReleaseError, cargo, output_of, step};
+use crate::workspace::root;
 
 /// The notices of what is no package: musl and the standard library.
 const RUNTIME: &str = "packaging/notices";

@@ -14,9 +14,10 @@ use std::env;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use crate::workspace::target_folder;
 use architecture::Architecture;
 use compile::Executable;
-use steps::{ReleaseError, output_of, step, target_folder};
+use steps::{ReleaseError, output_of, step};
 
 /// Make the files of a release: static executables, archives, Debian packages, checksums
 #[derive(clap::Args)]

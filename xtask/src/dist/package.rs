@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use super::compile::Executable;
 use super::licences;
-use super::steps::{ReleaseError, build_folder, output_of, root, step};
+use super::steps::{ReleaseError, build_folder, output_of, step};
+use crate::workspace::root;
 
 /// The file for `sha256sum -c`.
 pub(super) const CHECKSUMS: &str = "SHA256SUMS";

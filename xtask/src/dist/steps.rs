@@ -2,8 +2,10 @@
 
 use std::env;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
+
+use crate::workspace::{root, target_folder};
 
 /// Why there is no release.
 pub(super) enum ReleaseError {
@@ -49,14 +51,6 @@ pub(super) fn step(what: &str, error: impl fmt::Display) -> ReleaseError {
 
 pub(super) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
-pub(super) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
-}
-
-pub(super) fn target_folder() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// The target directory of static executables. In `target` itself, cargo puts the build scripts of the

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::host::{self, Failure};
 use super::machine::Payload;
+use crate::workspace::root;
 
 /// Every file of the guest's /payload.
 pub(crate) fn payload(sameport: Option<&Path>) -> Result<Payload, Failure> {
@@ -15,7 +16,7 @@ pub(crate) fn payload(sameport: Option<&Path>) -> Result<Payload, Failure> {
         None => cargo("sameport", &["build", "--package", "sameport-cli", "--bin", "sameport"])?,
     };
     let rules = ["test", "--no-run", "--package", "sameport-tests", "--test", "kernel_rules"];
-    let root = repository();
+    let root = root();
     Ok(vec![
         ("sameport", sameport),
         ("kernel_rules", cargo("kernel_rules", &rules)?),
@@ -24,21 +25,13 @@ pub(crate) fn payload(sameport: Option<&Path>) -> Result<Payload, Failure> {
     ])
 }
 
-pub(crate) fn target_directory() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
-}
-
-pub(crate) fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ is in the root")
-}
-
 /// Builds, and finds the executable of this name.
 fn cargo(name: &str, arguments: &[&str]) -> Result<PathBuf, Failure> {
     host::say(&format!("building {name}"));
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let format = ["--message-format=json-render-diagnostics", "--quiet"];
     let arguments = [arguments, &format[..]].concat();
-    let manifest = repository().join("Cargo.toml");
+    let manifest = root().join("Cargo.toml");
     let manifest = manifest.to_string_lossy();
     let messages =
         host::output(&cargo, &[&arguments[..], &["--manifest-path", &manifest]].concat())?;

@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn all(args: &Args) -> Result<ExitCode, Failure> {
-    let cache = build::target_directory().join("kernels");
+    let cache = crate::workspace::target_folder().join("kernels");
     let results = if args.again { judge_again(&cache)? } else { boot_kernels(args, &cache)? };
     if args.docs {
         write_docs(&report::markdown(&results))?;
@@ -153,7 +153,7 @@ fn boot_all(
 }
 
 fn write_docs(table: &str) -> Result<(), Failure> {
-    let path = build::repository().join("docs/kernels.md");
+    let path = crate::workspace::root().join("docs/kernels.md");
     let document = fs::read_to_string(&path)?;
     let document = report::with_table(&document, table)
         .ok_or_else(|| Failure::failed(format!("{} has no marks for the table", path.display())))?;

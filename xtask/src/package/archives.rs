@@ -7,7 +7,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
-use super::cargo::{Outcome, cargo, output, published, root, target_folder, with_members};
+use super::cargo::{Outcome, cargo, output, published, with_members};
+use crate::workspace::{root, target_folder};
 
 /// Files of every archive. Cargo adds the first four.
 const COMMON: &[&str] = &[

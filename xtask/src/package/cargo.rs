@@ -1,8 +1,10 @@
 //! Runs cargo for the parts of `cargo xtask package`.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use crate::workspace::root;
 
 /// What a part reports, or why it failed.
 pub(super) type Outcome = Result<String, String>;
@@ -62,14 +64,6 @@ pub(super) fn cargo() -> Command {
         }
     }
     command
-}
-
-pub(super) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ is in the root")
-}
-
-pub(super) fn target_folder() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// The manifest of a workspace with other members.

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::cargo::{Outcome, cargo, output, published, root, target_folder};
+use super::cargo::{Outcome, cargo, output, published};
+use crate::workspace::{root, target_folder};
 
 /// The program of the user.
 const PROGRAM: &str = include_str!("../../fresh_user/main.rs");

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::cargo::{Outcome, cargo, output, root, target_folder, with_members};
+use super::cargo::{Outcome, cargo, output, with_members};
+use crate::workspace::{root, target_folder};
 
 /// The members: the libraries, and what their tests need.
 const MEMBERS: &[&str] = &["crates/addr", "crates/sameport", "tests/skips"];

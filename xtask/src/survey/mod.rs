@@ -5,7 +5,7 @@ mod measure;
 mod table;
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use source_tree::sources;
@@ -37,8 +37,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn survey(args: &Args) -> io::Result<()> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let root = args.root.as_deref().unwrap_or(&own);
+    let root = args.root.as_deref().unwrap_or(crate::workspace::root());
     let named = |error| io::Error::other(format!("{}: {error}", root.display()));
     let root = root.canonicalize().map_err(named)?;
     let sources = sources(&root);

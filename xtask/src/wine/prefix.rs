@@ -83,7 +83,7 @@ impl Prefix {
     pub(super) fn run(&self, program: &Path, arguments: &[&str]) -> Result<Output, WineFailure> {
         let mut command = self.wine();
         command.arg(program).args(arguments);
-        command.current_dir(crate::targets::root());
+        command.current_dir(crate::workspace::root());
         command.output().map_err(|error| self.failed(WINE, error))
     }
 
