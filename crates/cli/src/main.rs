@@ -2,8 +2,9 @@
 //!
 //! `args` has what the command lines of several verbs share, `commands` one file a verb. `operations`
 //! inspect, decide and act without printing; `output` writes text and JSON; `error` turns every error into
-//! a message, a hint and an exit code; `system` knows the verbs of each system. No other crate of the project reads arguments or the environment,
-//! prints, or exits.
+//! a message, a hint and an exit code; `system` lists the verbs of each system. No other crate of the
+//! project prints, exits, or reads arguments or the environment, except that the library reads LISTEN_FDS and
+//! its like for `PassedSockets`.
 
 #![cfg_attr(
     not(target_os = "linux"),

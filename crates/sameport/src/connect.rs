@@ -37,7 +37,7 @@ use crate::socket_job::{Role, SocketJob};
 /// [`ErrorKind::InUse`] if a socket that is not shared has `from` ([`Error::call`] is `bind`), or
 /// if the pair of addresses is already connected (`connect`); [`ErrorKind::BadAddress`] if no two
 /// addresses are of one family, such as `0.0.0.0:80` and `[::1]:80`; [`ErrorKind::Unsupported`]
-/// where sharing is unsupported; and all other kinds.
+/// where sharing is unsupported; and all other kinds except `SharedByOthers` and `WrongSocket`.
 #[doc(alias = "bindp")]
 pub fn connect(from: impl ToAddress, to: impl ToAddress) -> Result<TcpStream> {
     dial(&from.to_endpoint()?, &to.to_endpoint()?, Duration::MAX).map(Into::into)

@@ -1,4 +1,4 @@
-//! What a set knows about its group: the members in the kernel's order, and which are withdrawn.
+//! The state of a set's group: the members in the kernel's order, and the withdrawn ones.
 //!
 //! The kernel appends a member when it joins (TCP at `listen`, UDP at `bind`), and moves the last one
 //! into the place of a member that leaves (`net/core/sock_reuseport.c`). [`Group`] repeats that, so the

@@ -17,9 +17,8 @@
 //!
 //! The functions are synchronous and return types of std. The feature `tokio` adds the module `tokio`
 //! with functions for asynchronous programs, and conversions of sockets; the feature `tokio-time`
-//! adds its `connect_timeout`.
-//! [`Options`] has further socket options, also for sockets of other crates. [`PassedSockets`] are those
-//! of socket activation.
+//! adds its `connect_timeout`. [`Options`] has further socket options, also for sockets of other crates.
+//! [`PassedSockets`] are those of socket activation.
 //!
 //! The minimum Rust version is 1.75.
 //!
@@ -48,8 +47,9 @@
 //!
 //! # Sharing on each system
 //!
-//! The tests run on Linux, and for Windows under Wine. The other rows come from the systems' sources and manuals, and their
-//! code is checked by the compiler only. [`support()`] returns the row of the running system.
+//! The tests run on Linux, and for Windows under Wine. The other rows come from the systems' sources and
+//! manuals, and their code is checked by the compiler only. [`support()`] returns the row of the running
+//! system.
 //!
 //! | system | mechanism | traffic | users that can join | exclusive | both families |
 //! |---|---|---|---|---|---|

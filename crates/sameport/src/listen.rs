@@ -141,8 +141,9 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// Every [`ErrorKind`](crate::ErrorKind) except `Refused` and `TimedOut`. `Unsupported` for a bare port where no
-    /// socket receives both families (OpenBSD, DragonFly): use [`Options::listen_all`].
+    /// Every [`ErrorKind`](crate::ErrorKind) except `Refused`, `TimedOut`, `SharedByOthers` and
+    /// `WrongSocket`. `Unsupported` for a bare port where no socket receives both families (OpenBSD,
+    /// DragonFly): use [`Options::listen_all`].
     pub fn listen(&self, address: impl ToAddress) -> Result<TcpListener> {
         open::first(self, Role::Listener, &address.to_endpoint()?.resolve()?).map(Into::into)
     }

@@ -1,4 +1,4 @@
-//! What an existing socket is, read from the socket itself.
+//! Facts about an existing socket, read from the socket itself.
 
 use std::io;
 use std::net::SocketAddr;

@@ -27,9 +27,10 @@ pub enum Steering {
     /// (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)). Linux 4.6 for TCP, 4.5 for UDP; no privilege.
     ///
     /// The program belongs to the group and knows its members by position, so it requires that no
-    /// other socket has the address. A single UDP socket on port 0 has no group: [`Steering::Hash`]. A socket that joins later receives only what arrives on
-    /// processors without a member. The program stays in the group until the set removes it, also
-    /// after the process was killed, while others are in the group.
+    /// other socket has the address. A single UDP socket on port 0 has no group: [`Steering::Hash`]. A
+    /// socket that joins later receives only what arrives on processors without a member. The program
+    /// stays in the group until the set removes it, also after the process was killed, while others are
+    /// in the group.
     Program,
     /// All members are clones of one socket: each connection or datagram goes to the member that asks
     /// for it first. Every system.

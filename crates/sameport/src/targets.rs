@@ -36,7 +36,7 @@ impl Target {
     }
 }
 
-/// Two addresses of which one contains the other, the second one in the order of `targets` last.
+/// Two addresses that overlap, in the order of `targets`.
 pub(crate) fn overlapping(targets: &[Target]) -> Option<(SocketAddr, SocketAddr)> {
     targets.iter().enumerate().find_map(|(index, second)| {
         let first = targets[..index].iter().find(|first| first.overlaps(second))?;
@@ -44,7 +44,7 @@ pub(crate) fn overlapping(targets: &[Target]) -> Option<(SocketAddr, SocketAddr)
     })
 }
 
-/// What to do with an IPv6 address on a machine without IPv6.
+/// The treatment of an IPv6 address on a machine without IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WithoutIpv6 {
     /// The caller named the address: fail.

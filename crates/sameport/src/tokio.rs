@@ -212,7 +212,7 @@ pub async fn connect_udp(from: impl ToAddress, to: impl ToAddress) -> Result<Udp
     let (from, to) = (endpoint(from)?, endpoint(to)?);
     let mut last = None;
     for pair in resolved_pairs(&from, &to).await? {
-        // UDP contacts nobody, so the call returns at once.
+        // `connect` of a UDP socket sends no packet, so the call returns at once.
         match connect_datagram(&pair) {
             Ok(socket) => return register(std::net::UdpSocket::from(socket), &pair),
             Err(error) => last = Some(error),

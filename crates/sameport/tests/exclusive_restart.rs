@@ -197,7 +197,7 @@ fn no_joiner_listens_beside_a_restarted_listener() {
     });
 }
 
-/// The number of joiners on overlapping addresses, all of which are refused.
+/// The number of joiners on overlapping addresses. Each of them is refused.
 fn refusals(held: &TcpListener, v6only: bool) -> usize {
     let address = held.local_addr().unwrap();
     let mut refused = 0;

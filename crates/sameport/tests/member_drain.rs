@@ -1,7 +1,7 @@
 //! A drain waits for handshakes in progress. Linux only.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 // Reason: no safe binding sets TCP_DEFER_ACCEPT.
-#![allow(unsafe_code, reason = "no safe binding sets TCP_DEFER_ACCEPT")]
+#![allow(unsafe_code)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

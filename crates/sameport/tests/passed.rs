@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use sameport::{ErrorKind, Options, PassedSockets};
 
-/// What a child tells in one line of its output.
+/// The answer of a child, one line of its output.
 const ANSWER: &str = "answer: ";
 
 /// The answer of `child`, a test of this file, started with these sockets and variables, in which `$$`

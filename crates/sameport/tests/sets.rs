@@ -213,7 +213,7 @@ fn a_member_of_a_processor_is_withdrawn() {
     }
 }
 
-/// A server of one member: answers until it is told to drain, then drains and ends.
+/// A server of one member: answers until `stop` is set, then drains and ends.
 fn serve(member: Member<TcpListener>, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) {
     let answer = |mut stream: TcpStream| {
         // A client that was reset is counted by the client.

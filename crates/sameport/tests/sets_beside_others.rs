@@ -100,7 +100,7 @@ fn clones_share_one_queue_and_one_address() {
     assert_eq!((members.steering(), members.others()), (Steering::OneQueue, None));
     let to = members.local_addr();
     assert_eq!(sameport::listen(to).unwrap_err().kind(), ErrorKind::InUse);
-    // Whoever accepts first gets all.
+    // The member that accepts first gets all connections.
     assert_eq!(connections(listeners(&members), to, 8), [8, 0, 0, 0]);
     let error = members.get(0).unwrap().withdraw().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");

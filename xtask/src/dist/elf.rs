@@ -1,4 +1,4 @@
-//! What an executable needs to start, from its ELF header: `elf(5)`.
+//! The needs of an executable at its start, from its ELF header: `elf(5)`.
 
 use super::architecture::Architecture;
 

@@ -195,7 +195,7 @@ fn why_names_the_run_that_has_a_port() {
             let run = format!("), run {}, worker ", run.setup.name);
             assert!(holder.is_some_and(|it| it.contains(&run)), "{message:?}");
         }
-        // What both have in common is told once.
+        // The lines that both have in common are printed once.
         assert_eq!(message.stdout.matches("    because ").count(), 1, "{message:?}");
         let stop = format!("\n  sameport stop {}\n", run.setup.name);
         assert!(message.stdout.contains(&stop) && !message.stdout.contains("kill "), "{message:?}");

@@ -1,4 +1,4 @@
-//! Compares a passed socket with what was asked for.
+//! Compares a passed socket with the request.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::socket_facts::SocketFacts;
 use crate::system::{Here, System};
 
-/// What a passed socket is. An option is `None` where the system does not tell.
+/// The facts about a passed socket. An option is `None` where the system does not tell.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) facts: SocketFacts,
@@ -48,7 +48,7 @@ impl Found {
             .any(|asked| is_same(asked, local))
     }
 
-    /// What differs from what was asked for; empty if nothing does. `backlog` and `nonblocking` are
+    /// The differences from the request; empty if there is no difference. `backlog` and `nonblocking` are
     /// not compared: the first cannot be read, and the second can still be set.
     pub(super) fn differences(&self, options: &Options, asked: &[ResolvedAddr]) -> Vec<String> {
         let mut all = Vec::new();

@@ -60,7 +60,7 @@ pub struct PassedSockets {
 }
 
 impl PassedSockets {
-    /// Takes the sockets that are meant for this process, none if there are none.
+    /// Takes the sockets that are meant for this process; an empty result if no socket was passed.
     ///
     /// Call it once, early in `main`: the sockets belong to the result, and a second call is an error,
     /// also if the first found no socket. Each descriptor becomes close-on-exec, so that no child

@@ -1,13 +1,13 @@
 //! An exclusive TCP listener on Linux that can restart over connections in TIME-WAIT.
 //!
 //! `bind` over a connection in TIME-WAIT needs `SO_REUSEADDR` on the new socket, and on the listener
-//! that accepted the connection, which hands the option down: `inet_bind_conflict` of
+//! that accepted the connection, which inherits the option: `inet_bind_conflict` of
 //! `net/ipv4/inet_connection_sock.c`. While a listener listens, the option admits no other socket
 //! (kernel rules `beside-listener-ra` and `bound-window-*`). It has two costs, and each step below
 //! avoids one of them:
 //!
 //! - Between `bind` and `listen`, another socket with the option can be bound too. If it listens
-//!   first, `listen` fails here, which is the honest answer. If it never listens, it stays bound,
+//!   first, `listen` fails here, and reports the conflict. If it never listens, it stays bound,
 //!   and can connect from the address: a client whose address and port it guesses gets its
 //!   connection instead of the listener's. The first attempt is therefore a `bind` without the
 //!   option, which refuses every other socket; the option follows after `listen`.
@@ -65,7 +65,7 @@ pub(super) fn listen(
 }
 
 /// Fails if a socket that does not listen is bound to the address. If the kernel does not list such
-/// sockets, or a sandbox refuses the question, none is found.
+/// sockets, or a sandbox refuses the list, the function succeeds.
 fn refuse_intruder(job: &SocketJob, own: Option<u32>) -> Result<(), FailedCall> {
     let mut address = Address::new(Protocol::Tcp, job.address);
     address.v6only = job.v6only;

@@ -74,10 +74,11 @@ pub(crate) use here::Here;
 
 /// The socket options of one operating system.
 ///
-/// Each function sets options of one socket. An option that the system lacks is an error of kind
-/// [`io::ErrorKind::Unsupported`], never ignored. No function opens, binds or prints anything, with
-/// these exceptions: `support` of FreeBSD opens a socket, `explain` of Linux reads `/proc/net`, and
-/// `bind_exclusive` and `listen_exclusive` are calls of a listener.
+/// Each function sets or reads options of one socket, or reads a fact about the system. An option that
+/// the system lacks is an error of kind [`io::ErrorKind::Unsupported`], never ignored. No function opens
+/// or binds a socket, with these exceptions: `support` of FreeBSD opens one for its probe,
+/// `bind_exclusive` and `listen_exclusive` are calls of a listener, the latter opens a netlink socket on
+/// Linux, and `take_descriptors` takes sockets that are open.
 pub(crate) trait System {
     /// The raw error numbers of a missing address family, protocol or option.
     const UNSUPPORTED: &'static [i32];

@@ -19,8 +19,8 @@ use super::{PoolState, SocketPool, WorkerRecord};
 /// again after 1, 3 and 7 s.
 pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
-/// After this time the sockets of a worker that has not ended at the stop signal stop listening. Clients that
-/// wait send their fourth first packet after 7 s.
+/// After this time the sockets of a worker that has not ended at the stop signal stop listening. A waiting
+/// client sends its SYN after 0, 1, 3 and 7 s, and the last one reaches the run's own address.
 const LONGEST: Duration = Duration::from_secs(6);
 
 impl SocketPool {
