@@ -13,7 +13,7 @@ use crate::system::{Here, System};
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The pause between two looks at an empty queue, and after an error such as too many open files.
-const PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const PAUSE: Duration = Duration::from_millis(1);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 
 /// Takes the connections that wait in a listener, and closes it when none is left.
@@ -224,25 +224,19 @@ impl Iterator for Drain {
             if self.most == 0 || started.elapsed() >= self.limit {
                 return self.finish(DrainEnd::Limit);
             }
-            match listener.accept() {
-                Ok((stream, peer)) => {
+            match take(listener) {
+                Taken::Connection(connection) => {
                     self.most -= 1;
                     self.last = Instant::now();
-                    // Some systems hand the mode of the listener down.
-                    return Some(stream.set_nonblocking(false).map(|()| (stream, peer)));
+                    return Some(Ok(connection));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Taken::Failed(error) => return Some(Err(error)),
+                Taken::Again => {}
+                Taken::Nothing => {
                     if self.last.elapsed() >= self.quiet {
                         return self.finish(DrainEnd::Empty);
                     }
                     std::thread::sleep(PAUSE);
-                }
-                // The client has gone.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    std::thread::sleep(PAUSE_AFTER_ERROR);
-                    return Some(Err(error));
                 }
             }
         }
@@ -250,3 +244,34 @@ impl Iterator for Drain {
 }
 
 impl std::iter::FusedIterator for Drain {}
+
+/// The result of one `accept` of a non-blocking listener.
+pub(crate) enum Taken {
+    /// A blocking stream, and its peer.
+    Connection((TcpStream, SocketAddr)),
+    /// No connection waits.
+    Nothing,
+    /// A signal, or a client that has gone: others can wait.
+    Again,
+    /// Any other error, after a pause.
+    Failed(io::Error),
+}
+
+/// Takes a connection that waits in a non-blocking listener.
+pub(crate) fn take(listener: &TcpListener) -> Taken {
+    // The stream inherits the mode of the listener on some systems.
+    let accepted = listener
+        .accept()
+        .and_then(|(stream, peer)| stream.set_nonblocking(false).map(|()| (stream, peer)));
+    match accepted {
+        Ok(connection) => Taken::Connection(connection),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Taken::Nothing,
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => Taken::Again,
+            _ => {
+                std::thread::sleep(PAUSE_AFTER_ERROR);
+                Taken::Failed(error)
+            }
+        },
+    }
+}
