@@ -103,10 +103,23 @@ mod of_linux {
     use std::collections::VecDeque;
     use std::net::SocketAddr;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use std::sync::mpsc;
+
+    use socket2::{Domain, SockRef, Socket, Type};
 
     use super::own_network::in_own_network;
     use super::*;
+
+    const LATE: usize = 32;
+
+    /// A client that has sent its first packet.
+    fn begin_to_connect(to: SocketAddr) -> Socket {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        if let Err(error) = client.connect(&to.into()) {
+            assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS), "{error}");
+        }
+        client
+    }
 
     #[test]
     fn held_off_clients_reach_another_listener() {
@@ -114,16 +127,22 @@ mod of_linux {
         let to = leaving.local_addr().unwrap();
         let mut waiting = waiting(&leaving, 2);
         let mut draining = drain(leaving).hold_off(Duration::ZERO).unwrap();
-        // Its first packet is dropped, so it connects after the listener has closed.
-        let (sender, late) = mpsc::channel();
-        std::thread::spawn(move || sender.send(TcpStream::connect_timeout(&to, PATIENCE)));
+        let staying = sameport::listen(to).unwrap();
+        // The kernel selects the leaving listener for about half of them, whose first packet is dropped.
+        let late: Vec<_> = (0..LATE).map(|_| begin_to_connect(to)).collect();
+        staying.set_nonblocking(true).unwrap();
+        let at_once = std::iter::from_fn(|| staying.accept().ok()).count();
+        assert!(at_once < LATE);
         for connection in &mut draining {
             answer(connection.unwrap().0);
         }
         assert_eq!(draining.end(), Some(DrainEnd::Empty));
-        let staying = sameport::listen(to).unwrap();
-        late.recv().unwrap().unwrap();
-        staying.accept().unwrap();
+        staying.set_nonblocking(false).unwrap();
+        SockRef::from(&staying).set_read_timeout(Some(PATIENCE)).unwrap();
+        for _ in at_once..LATE {
+            staying.accept().unwrap();
+        }
+        assert!(late.iter().all(|client| client.take_error().unwrap().is_none()));
         assert!(waiting.iter_mut().all(is_answered));
     }
 
