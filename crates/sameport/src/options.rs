@@ -66,7 +66,10 @@ impl Options {
     /// overlapping ones: the wildcard address and the addresses below it, IPv4 below `[::]`, a
     /// device. It does not exclude sockets of other addresses (`[::1]` and `127.0.0.1`), sockets
     /// bound while the port is free, or a process that holds a descriptor of this socket and sets
-    /// `SO_REUSEPORT` on it. `docs/security.md` lists each case with its test.
+    /// `SO_REUSEPORT` on it. Beside TCP on `0.0.0.0`, `[::]` with [`Options::v6only`], or an address on a
+    /// device, the kernel admits an address that does not overlap, and then, with `SO_REUSEPORT`, one
+    /// that does, of any user; nothing is free beside a bare port, or beside both wildcard addresses
+    /// of [`Options::listen_all`]. `docs/security.md` lists each case with its test.
     ///
     /// # Restarts
     ///

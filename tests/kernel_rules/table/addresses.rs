@@ -281,6 +281,31 @@ pub(crate) const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "beside-then-above-v4-cpu",
+        rule: "as before, and the overlapping socket prefers the processor of the traffic: it receives all",
+        protocols: TCP,
+        steps: &[
+            Step::PinToCpu(0),
+            open('A', UID_1000, &[], ANY).ok(),
+            open('B', UID_1001, &[RP, V6ONLY], ANY6).ok(),
+            open('C', UID_1001, &[RP, DUAL, DEV_LO, Opt::IncomingCpu(0)], ANY6).ok(),
+            send(60, LO).all_to('C'),
+            open('D', UID_1001, &[RP, DEV_LO, Opt::IncomingCpu(0)], LO).fails(EADDRINUSE),
+        ],
+    },
+    Row {
+        name: "beside-then-above-rp-cpu",
+        rule: "0.0.0.0 and v6-only [::] with RP: such a socket of another user receives nothing",
+        protocols: TCP,
+        steps: &[
+            Step::PinToCpu(0),
+            open('A', UID_1000, &[RP], ANY).ok(),
+            open('B', UID_1001, &[RP, V6ONLY], ANY6).ok(),
+            open('C', UID_1001, &[RP, DUAL, DEV_LO, Opt::IncomingCpu(0)], ANY6).ok(),
+            send(60, LO).all_to('A'),
+        ],
+    },
+    Row {
         name: "nothing-beside-dual",
         rule: "[::] dual-stack without options and device overlaps every address of the port",
         protocols: BOTH,
