@@ -2,6 +2,11 @@
 //! `portable`.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
+// This executable uses a part of it.
+#[allow(dead_code)]
+#[path = "portable/traffic.rs"]
+mod traffic;
+
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,33 +15,7 @@ use std::time::{Duration, Instant};
 use sameport::{ErrorKind, Options};
 use socket2::{Domain, Socket, Type};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn at(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().unwrap()
-}
-
-/// Opens `connections`, one after the other, and counts the connections of each listener.
-fn count_accepted(listeners: &[TcpListener], to: SocketAddr, connections: usize) -> Vec<usize> {
-    let mut counts = vec![0; listeners.len()];
-    for listener in listeners {
-        listener.set_nonblocking(true).unwrap();
-    }
-    for _ in 0..connections {
-        let _client = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        let receiver = loop {
-            assert!(Instant::now() < deadline, "no listener accepted");
-            if let Some(receiver) = listeners.iter().position(|listener| listener.accept().is_ok())
-            {
-                break receiver;
-            }
-            std::thread::yield_now();
-        };
-        counts[receiver] += 1;
-    }
-    counts
-}
+use traffic::{PATIENCE, at, count_accepted};
 
 #[test]
 fn six_listeners_share_one_port() {

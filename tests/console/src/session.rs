@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a session starts with.
 #[derive(Debug, Clone)]
@@ -42,6 +42,9 @@ pub struct Call {
     output: PathBuf,
     code: PathBuf,
 }
+
+/// The limit of the start, which takes less than a second.
+const LONGEST_START: Duration = Duration::from_secs(300);
 
 /// `$1`: the directory, `$2`: `root` or `user`. PID 1 of its namespace.
 const SCRIPT: &str = r#"
@@ -150,7 +153,14 @@ impl Session {
             }
             spawned => spawned?,
         };
+        let begun = Instant::now();
         while !dir.join("ready").exists() {
+            if begun.elapsed() > LONGEST_START {
+                // They end with unshare.
+                namespaces.kill()?;
+                namespaces.wait()?;
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the shells do not start"));
+            }
             if namespaces.try_wait()?.is_some() {
                 let errors = fs::read_to_string(dir.join("errors"))?;
                 return Ok(Err(errors.trim_end().replace('\n', "; ")));

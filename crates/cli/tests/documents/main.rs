@@ -34,7 +34,7 @@ const PAGES: &[&str] = &[
 const MARKS: &[(&str, &str)] = &[
     ("build", "cargo: listed in BUILDS"),
     ("systemd", "crates/cli/tests/systemd/documents.rs"),
-    ("engine", "nobody: it needs a container engine"),
+    ("engine", "not run: it needs a container engine"),
 ];
 
 /// Every command of a `sh build` block. They need a registry, minutes or the whole test suite.
@@ -58,8 +58,8 @@ fn read(page: &str) -> Page {
 
 /// Whether the pages are changed; whether also output that is true.
 fn writes() -> (bool, bool) {
-    let wish = std::env::var("SAMEPORT_DOCS").unwrap_or_default();
-    (["write", "record"].contains(&wish.as_str()), wish == "record")
+    let mode = std::env::var("SAMEPORT_DOCS").unwrap_or_default();
+    (["write", "record"].contains(&mode.as_str()), mode == "record")
 }
 
 /// A page that is run, with what its steps have printed.
