@@ -272,8 +272,8 @@ mod of_linux {
     }
 
     #[test]
-    fn a_drained_listener_loses_no_waiting_connection() {
-        in_own_network("a_drained_listener_loses_no_waiting_connection", || {
+    fn a_drain_loses_less_than_a_close_and_held_off_it_loses_none() {
+        in_own_network("a_drain_loses_less_than_a_close_and_held_off_it_loses_none", || {
             let count = |how, migrate| {
                 let (answered, lost) = count_losses(how, migrate);
                 println!("{how:?}, tcp_migrate_req {migrate}: {lost} of {} lost", answered + lost);
