@@ -7,7 +7,7 @@ use super::model::{
     ConnectionEnd, Holder, HolderClass, HolderFacts, Keeper, Manager, ProcessFacts, RunWorker,
     Unit, UnitFacts, UnitOfHolder,
 };
-use super::supervision::{manager_of, supervision};
+use super::supervision::{is_shell, manager_of, supervision};
 use crate::membership::run_line::RunLine;
 use crate::model::name::RunName;
 use crate::model::unit::{container, unit};
@@ -238,8 +238,12 @@ fn class_of(process: &Process, facts: &HolderFacts) -> HolderClass {
             task.take_while(|it| it.process.pid != parent.pid).find_map(|it| it.task.clone());
         return HolderClass::SupervisedChild { parent, by, task };
     }
-    // Process 1 of a container, such as a shell, can be the parent from the start.
-    match above.first().is_some_and(|parent| manager_of(&parent.process).is_some()) {
+    let adopts = |parent: &Process| match parent.pid {
+        // In a container, the shell from which the process was started.
+        1 => !is_shell(parent),
+        _ => manager_of(parent).is_some(),
+    };
+    match above.first().is_some_and(|parent| adopts(&parent.process)) {
         true => HolderClass::Orphan,
         false => HolderClass::Program,
     }

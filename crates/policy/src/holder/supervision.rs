@@ -108,6 +108,11 @@ pub fn manager_of(process: &Process) -> Option<Manager> {
     is_user_manager.then_some(Manager::User(details.uid?))
 }
 
+/// Whether the process is a shell, by its name.
+pub(super) fn is_shell(process: &Process) -> bool {
+    SHELLS.contains(&process.program.as_str())
+}
+
 /// The nearest ancestor that starts the process again, or may do so. Wrappers, and shells that wait for
 /// one command, are passed over.
 pub(super) fn supervision(
