@@ -2,6 +2,9 @@
 
 use std::io::Write as _;
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
+
 use super::text::printable;
 
 /// The importance of a line: a priority of `syslog(3)`.
@@ -28,8 +31,15 @@ impl Severity {
 pub(crate) fn write(severity: Severity, text: &str) {
     let priority = if is_journal() { format!("<{}>", severity as u8) } else { String::new() };
     let lines: String = text.split('\n').map(|line| format!("{priority}{line}\n")).collect();
+    // `anstream` would write what is between the styles piece by piece.
+    let lines = if is_plain() { strip_str(&lines).to_string() } else { lines };
     // A closed stderr is no error.
     let _ = anstream::stderr().write_all(lines.as_bytes());
+}
+
+/// Whether styles and movements of the cursor are left out: no terminal, NO_COLOR, TERM=dumb.
+pub(crate) fn is_plain() -> bool {
+    AutoStream::choice(&std::io::stderr()) == ColorChoice::Never
 }
 
 /// Prints a line, with control characters escaped.

@@ -1,5 +1,6 @@
 //! The supervisor: stopped, killed, without descriptors, interrupted; and its footprint.
 
+use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use crate::harness::named_run::{
     NamedRun, RunSetup, connect, has_exited, read, request_over, responder, rogue_command,
     send_request, while_clients_served,
 };
+use crate::harness::terminal::terminal;
 use crate::harness::{
     Footprint, User, c_program, eventually, find_program, kill, settled_footprint, spawn_process,
 };
@@ -104,6 +106,28 @@ fn ctrl_c_drains_then_stops() {
         // Well before the end of the grace period of 30 s.
         run.wait_for_exit(0);
     }
+}
+
+/// A terminal that shows no styles gets no movement of the cursor, and so no count a second time.
+#[test]
+fn a_plain_terminal_gets_each_line_once() {
+    let run = drains(RunSetup::new(User::Current), &["-n", "1"]);
+    run.wait_for_ready(1);
+    let client = connect(run.setup.address()).unwrap();
+    let (mut ours, theirs) = terminal();
+    let mut command = run.setup.command(&["restart", &run.setup.name]);
+    let mut restart = command.env("NO_COLOR", "1").stderr(theirs).spawn().unwrap();
+    // The terminal hangs up with the last copy of its end.
+    drop(command);
+    run.supervisor.wait_for_stderr(" drains");
+    request_over(client).unwrap();
+    assert!(restart.wait().unwrap().success());
+    let mut shown = Vec::new();
+    // EIO at the end.
+    let _ = ours.read_to_end(&mut shown);
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(shown.matches(" drains").count() == 1 && !shown.contains('\u{1b}'), "{shown:?}");
+    run.stop();
 }
 
 /// The terminal sends Ctrl-C to the foreground process group, which has no worker.

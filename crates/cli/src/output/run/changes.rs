@@ -16,6 +16,7 @@ use crate::output::{stderr, stdout};
 /// Prints each change: a sentence on stderr, or a line of JSON on stdout.
 pub(crate) struct RunChanges {
     json: bool,
+    /// Whether a line can be replaced.
     is_terminal: bool,
     /// The last change of each worker that drains. A later one only counts its connections again.
     draining: Vec<WorkerUpdate>,
@@ -27,7 +28,7 @@ impl RunChanges {
     pub(crate) fn new(json: bool) -> Self {
         Self {
             json,
-            is_terminal: std::io::stderr().is_terminal(),
+            is_terminal: std::io::stderr().is_terminal() && !stderr::is_plain(),
             draining: Vec::new(),
             last: None,
         }
