@@ -45,6 +45,18 @@ static TAKEN: Mutex<bool> = Mutex::new(false);
 /// # Ok::<(), sameport::Error>(())
 /// ```
 ///
+/// A socket of systemd is exclusive, unless its unit has `ReusePort=yes`; those of
+/// `sameport run --name NAME --listen` are shared. A program that takes either asks them:
+///
+/// ```
+/// # use sameport::{Options, PassedSockets};
+/// let mut passed = PassedSockets::take()?;
+/// let is_shared = passed.iter().all(|socket| socket.is_shared());
+/// let options = if is_shared { Options::shared() } else { Options::exclusive() };
+/// let web = passed.listen(&options, "127.0.0.1:0")?;
+/// # Ok::<(), sameport::Error>(())
+/// ```
+///
 /// # Platform differences
 ///
 /// The same on every Unix system. Windows has no such protocol: there, `take` returns no sockets, and
