@@ -301,6 +301,19 @@ fn wrong_arguments_show_the_usage_of_their_verb() {
             &["upgrade", "web", "node", "v2.js"],
             "the command comes after `--`: sameport upgrade web -- node v2.js",
         ),
+        (
+            &["run", "-n", "2", "8080", "--", "node", "app.js"],
+            "the port is an option: sameport run -n 2 --port 8080 -- node app.js",
+        ),
+        (
+            &["run", "53/udp", "unbound", "-d"],
+            "the port is an option: sameport run --port 53/udp -- unbound -d",
+        ),
+        (
+            &["run", "4", "--", "./server"],
+            "the number of copies is an option: sameport run -n 4 -- ./server",
+        ),
+        (&["run", "80", "true"], "the port is an option: sameport run --port 80 -- true"),
         (&["run", "--surge", "2", "--", "true"], &format!("only {named} --surge 2 -- true")),
         (&["why", "http://[::1]:80/x"], "an address is no URL: sameport why '[::1]:80'"),
         (&["dial", "https://localhost"], "an address is no URL: sameport dial localhost:443"),

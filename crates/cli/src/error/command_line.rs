@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use sameport_policy::addr::PortSpec;
 
 use super::{Failure, unknown_verb};
 use crate::output::shell::{os_command, word};
@@ -54,6 +55,8 @@ pub(crate) fn failure(error: &clap::Error, definition: fn() -> clap::Command) ->
             &parses,
             &is_program,
         );
+    } else if let Some((meant, value)) = with_option(error, &line, &parses) {
+        format!("{value} is an option: sameport {}", os_command(meant))
     } else if let Some(meant) = with_dashes(error, &line, &parses) {
         format!("the command comes after `--`: sameport {}", os_command(meant))
     } else if let Some(meant) = without_scheme(error, &line, &parses) {
@@ -104,6 +107,37 @@ fn is_program(word: &OsStr) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn is_program(word: &OsStr) -> bool {
     std::path::Path::new(word).is_file()
+}
+
+/// A lone number below is a number of copies; servers have no ports below that of FTP's data.
+const FIRST_PORT: u16 = 20;
+
+/// The line with `--port` before a port, or `-n` before a number, and `--` before the command, if this makes
+/// it correct; and what the value is.
+fn with_option(
+    error: &clap::Error,
+    line: &[OsString],
+    parses: &dyn Fn(&[OsString]) -> bool,
+) -> Option<(Vec<OsString>, &'static str)> {
+    let Some(ContextValue::String(unexpected)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let is_run = line.first().is_some_and(|verb| verb == "run");
+    if !is_run || error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    PortSpec::parse_fixed(unexpected).ok()?;
+    let is_number = unexpected.parse::<u16>().is_ok_and(|number| number < FIRST_PORT);
+    let (name, value) =
+        if is_number { ("-n", "the number of copies") } else { ("--port", "the port") };
+    let at = line.iter().position(|word| word == unexpected.as_str())?;
+    let option: &[OsString] = &[name.into(), unexpected.into()];
+    let dashes: &[OsString] = &["--".into()];
+    let (before, after) = (&line[..at], &line[at + 1..]);
+    [[before, option, after].concat(), [before, option, dashes, after].concat()]
+        .into_iter()
+        .find(|meant| parses(meant))
+        .map(|meant| (meant, value))
 }
 
 /// The line with `--` before the command, if this makes it correct.
