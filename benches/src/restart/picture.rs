@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use super::measured::RestartFigures;
 
-const WIDTH: u32 = 720;
+const WIDTH: u32 = 760;
 /// Left edge of the bars.
-const LEFT: u32 = 96;
+const LEFT: u32 = 136;
 /// Length of the longest bar.
 const LENGTH: u32 = 480;
 /// The axis: from a tenth to a thousand.
@@ -14,6 +14,8 @@ const DECADES: u32 = 4;
 const ROW: u32 = 20;
 const HEADING: u32 = 36;
 const TOP: u32 = 44;
+
+const TITLE: &str = "Connections lost by each restart, or kill: less is better (logarithmic scale)";
 
 const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#24292f}\
 .h{font-weight:600}.s{font-size:11px;fill:#6e7781}.e{text-anchor:end}.m{text-anchor:middle}\
@@ -36,7 +38,8 @@ pub(crate) fn of(measured: &[RestartFigures]) -> String {
             text(&mut body, 0, y - 16, "h", &what);
             heading = what;
         }
-        text(&mut body, LEFT - 8, y + 4, "e", it.variant.name());
+        let ours = if it.variant.is_ours() { "sameport, " } else { "" };
+        text(&mut body, LEFT - 8, y + 4, "e", &format!("{ours}{}", it.variant.name()));
         let lost = it.lost_each_time;
         let class = if it.variant.is_ours() { " class=\"o\"" } else { "" };
         let length = length(lost);
@@ -49,7 +52,7 @@ pub(crate) fn of(measured: &[RestartFigures]) -> String {
         y += ROW;
     }
     let mut scale = String::new();
-    text(&mut scale, 0, 16, "h", "Connections lost by each restart, or kill");
+    text(&mut scale, 0, 16, "h", TITLE);
     for decade in 0..=DECADES {
         let x = LEFT + LENGTH * decade / DECADES;
         let number = match decade {
@@ -61,7 +64,7 @@ pub(crate) fn of(measured: &[RestartFigures]) -> String {
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"-4 0 {WIDTH} {y}\" width=\"{WIDTH}\" \
-         role=\"img\" aria-label=\"connections lost by each restart, or kill\">\n<style>{STYLE}</style>\n\
+         role=\"img\" aria-label=\"{TITLE}\">\n<style>{STYLE}</style>\n\
          {scale}{body}</svg>\n"
     )
 }
