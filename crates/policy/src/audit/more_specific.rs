@@ -40,8 +40,10 @@ fn finding<'a>(
     }
     let wide =
         wider.find(|wide| address.is_within(wide.address()) && wide.is_stranger_to(narrow))?;
-    // Between one device and all devices, the socket on the device does not always win.
-    let (owner, intruder) = match address.socket == wide.address().socket {
+    // Between one device and all devices, no socket always wins: that on the device can have the wider
+    // address.
+    let is_above = wide.address().device.is_some() && address.device.is_none();
+    let (owner, intruder) = match address.socket == wide.address().socket || is_above {
         true if precedence(narrow.member) < precedence(wide.member) => (narrow, wide),
         _ => (wide, narrow),
     };
@@ -69,6 +71,7 @@ mod tests {
             (only6, tcp("192.0.2.1:80"), false),
             (tcp("0.0.0.0:80"), on_lo(tcp("0.0.0.0:80")), true),
             (tcp("127.0.0.1:80"), on_lo(tcp("127.0.0.1:80")), true),
+            (on_lo(tcp("[::]:80")), tcp("0.0.0.0:80"), true),
             (tcp("127.0.0.1:80"), tcp("127.0.0.2:80"), false),
             (tcp("0.0.0.0:80"), udp("127.0.0.1:80"), false),
             (udp("0.0.0.0:80"), udp("127.0.0.1:80"), true),
@@ -84,7 +87,7 @@ mod tests {
             let port = PortFixture::default().with(wide.clone(), &[&api()]);
             port.clone().with(narrow.clone(), &[&stranger()]).finds(&warning);
             port.clone().of(1001, narrow.clone(), &[&stranger()]).finds(&danger);
-            if expected && narrow.device.is_some() {
+            if expected && (narrow.device.is_some() || wide.device.is_some()) {
                 // On a device, the older program is the owner.
                 let port = PortFixture::default().with(wide.clone(), &[&stranger()]);
                 let warning = [("narrower-address", "warning", 1, 200, 2)];
