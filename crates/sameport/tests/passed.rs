@@ -232,7 +232,7 @@ fn a_passed_socket_is_compared_with_what_is_asked_for() {
         check(&alone, at, "shared"),
         format!(
             "WrongSocket LISTEN_FDS {at}: descriptor 3 (web), TCP {other} differs: it is bound to {other}; \
-             it is not shared (ReusePort= of a socket unit)"
+             it is not shared (a socket unit shares it by ReusePort=yes)"
         )
     );
     let file = std::fs::File::open("/dev/null").unwrap();

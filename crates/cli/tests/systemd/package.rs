@@ -146,6 +146,11 @@ fn guards_and_attachments_end_with_the_package() {
     let again = install(&machine, package);
     assert!(intrude().stderr.contains("Operation not permitted"), "{again}");
     machine.shell("sameport guard --list");
+    // A removal that is interrupted has renamed the list.
+    dpkg(&machine, "--remove sameport");
+    machine.shell(&format!("mv {GUARDS} {GUARDS}.removed"));
+    let again = install(&machine, package);
+    assert!(intrude().stderr.contains("Operation not permitted"), "{again}");
     // An upgrade leaves guards in force.
     install(&machine, package);
     machine.shell("sameport guard --list");

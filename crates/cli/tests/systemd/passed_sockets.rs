@@ -35,7 +35,7 @@ const EXPECTED: [&str; 4] = [
     "plain.socket: TCP 127.0.0.1:8081, exclusive",
     "web: TCP [::]:8080, shared",
     "LISTEN_FDS 127.0.0.1:8081: plain.socket differs: \
-     it is not shared (ReusePort= of a socket unit); it is on the device lo",
+     it is not shared (a socket unit shares it by ReusePort=yes); it is on the device lo",
     "LISTEN_FDS 127.0.0.1:80: web differs: it is bound to [::]:8080",
 ];
 

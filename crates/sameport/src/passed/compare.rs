@@ -68,7 +68,7 @@ impl Found {
         }
         match (options.shared, self.facts.shared) {
             (true, Some(false)) => {
-                all.push("it is not shared (ReusePort= of a socket unit)".to_owned());
+                all.push("it is not shared (a socket unit shares it by ReusePort=yes)".to_owned());
             }
             (false, Some(true)) => all.push("it is shared, not exclusive".to_owned()),
             _ => {}
@@ -197,7 +197,12 @@ mod tests {
                 found("[::]:80"),
                 "it has IPv4 addresses too (BindIPv6Only= of a socket unit)",
             ),
-            (shared(), v4, exclusive.clone(), "it is not shared (ReusePort= of a socket unit)"),
+            (
+                shared(),
+                v4,
+                exclusive.clone(),
+                "it is not shared (a socket unit shares it by ReusePort=yes)",
+            ),
             (Options::exclusive(), v4, found(v4), "it is shared, not exclusive"),
             (on("lo"), v4, found(v4), "it is not on the device lo"),
             (on("lo"), v4, device("eth0"), "it is on the device eth0"),
@@ -209,7 +214,7 @@ mod tests {
                 shared(),
                 "127.0.0.1:81",
                 exclusive,
-                "it is bound to 127.0.0.1:80; it is not shared (ReusePort= of a socket unit)",
+                "it is bound to 127.0.0.1:80; it is not shared (a socket unit shares it by ReusePort=yes)",
             ),
         ] {
             let found = socket.differences(&options, &[asked(address)]).join("; ");
