@@ -86,10 +86,11 @@ fn restart_at_once_after_a_reload_keeps_the_steering() {
 /// After a restart pid 1 has the sockets open as well, and their cgroup is gone.
 #[track_caller]
 fn assert_kept_sockets_are_named(machine: &Systemd) {
-    // The spare sockets of the restart have no worker, so that no unit can be named for them. The supervisor
+    // The spare sockets of the restart have no worker, and once their cgroup is gone, no unit. The supervisor
     // removes them from the store when their queues are empty.
     machine.wait_until("removal of the spare sockets", || {
-        (!machine.run("sameport why 8080").stdout.contains("not known")).then_some(())
+        (!machine.run("sameport why 8080").stdout.contains("\n  systemd (pid 1), for"))
+            .then_some(())
     });
     for command in ["sameport ls 8080", "sameport ls 8080 --wide", "sameport why 8080"] {
         let told = machine.run(command).stdout;

@@ -257,6 +257,13 @@ impl Steps {
     }
 
     fn finish(mut self) -> Vec<EndingStep> {
+        // The end of a service clears its store, too. Only FileDescriptorStorePreserve=yes keeps it, and then
+        // this advice is given once the service has ended.
+        let stopped = std::mem::take(&mut self.others).into_iter();
+        let kept = stopped.filter(
+            |step| !matches!(&step.ending, Ending::ClearStore(unit) if self.units.contains(unit)),
+        );
+        self.others = kept.collect();
         let managers: BTreeSet<Manager> = self.units.iter().map(|unit| unit.manager).collect();
         for manager in managers {
             let of_it = self.units.iter().filter(|unit| unit.manager == manager);

@@ -171,6 +171,22 @@ fn units_are_stopped_with_the_sockets_that_start_them() {
     by_cgroup("/init.scope").is("service-manager", line, &[find]);
 }
 
+/// A restart leaves spare sockets in the store for a moment. `systemctl clean` needs systemd 254, and a
+/// service that has ended.
+#[test]
+fn the_store_of_a_running_service_is_cleared_by_its_stop() {
+    let service = process(12, 1, &["api"]).in_cgroup("/system.slice/api.service");
+    let stored = held_by(&[1], vec![systemd()]);
+    let stored = stored
+        .with(|case| case.member.cgroup = Some("/system.slice/api.service".to_owned()))
+        .holder();
+    let case = held_by(&[12], vec![service, systemd()]).units(vec![unit("api.service", |_| ())]);
+    let stop = vec![EndingStep { ending: stop(&["api.service"]), rights: Rights::Root }];
+    for holders in [[&stored, &case.holder()], [&case.holder(), &stored]] {
+        assert_eq!(endings(holders, 1000), stop);
+    }
+}
+
 #[test]
 fn a_manager_binds_for_socket_units_and_not_for_its_store() {
     let server = || process(12, 1, &["api"]).in_cgroup("/system.slice/api.service");

@@ -150,10 +150,20 @@ impl Lifecycle {
 
     /// Takes an instance out of service: one that may have clients drains first.
     pub(super) fn retire(&mut self, id: InstanceId, now: Duration, actions: &mut Vec<Action>) {
+        let may_have_clients = self.may_have_clients_before_ready(id);
+        self.retire_one(id, may_have_clients, now, actions);
+    }
+
+    fn retire_one(
+        &mut self,
+        id: InstanceId,
+        may_have_clients: bool,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
         let grace = self.settings.grace;
         let Some(command) = self.command(id) else { return };
         let mode = if self.is_urgent { DrainMode::None } else { self.drain_mode(command) };
-        let may_have_clients = self.may_have_clients_before_ready(id);
         let Some(instance) = self.instances.get_mut(&id) else { return };
         match instance.phase {
             Phase::Starting { .. } if may_have_clients => {
@@ -203,7 +213,10 @@ impl Lifecycle {
         if serves {
             actions.push(Action::Withdraw(id));
         }
-        self.retire(id, now, actions);
+        // On the addresses that its readiness check tried, it answers nobody.
+        let has_other_addresses =
+            self.instances.get(&id).is_some_and(|instance| instance.has_other_addresses());
+        self.retire_one(id, has_other_addresses, now, actions);
         self.replacement_failed(ordinal, command, reason.clone(), now, actions);
         if !serves {
             self.count_crash(ordinal, reason, Exit::Code(1), false, now, actions);
