@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::exit::Exit;
-use super::instance::{Pause, Phase, Slot};
+use super::instance::{Instance, Pause, Phase, Slot};
 use super::model::{
     Action, ChangeReason, InstanceId, RequestFailure, RequestRefusal, RunRequest, WorkerChange,
     WorkerState,
@@ -215,7 +215,7 @@ impl Lifecycle {
         }
         // On the addresses that its readiness check tried, it answers nobody.
         let has_other_addresses =
-            self.instances.get(&id).is_some_and(|instance| instance.has_other_addresses());
+            self.instances.get(&id).is_some_and(Instance::has_other_addresses);
         self.retire_one(id, has_other_addresses, now, actions);
         self.replacement_failed(ordinal, command, reason.clone(), now, actions);
         if !serves {
