@@ -160,15 +160,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
         ],
         improvements: &[],
     },
-    CapabilityRow {
-        name: "listen",
-        purpose: "listen on a shared address, and dial from one",
-        needs: &[Requirement {
-            subject: ProbeSubject::Sharing,
-            next: "listen --exclusive works everywhere",
-        }],
-        improvements: &[],
-    },
+    LISTEN,
     CapabilityRow {
         name: "ls",
         purpose: "list the sockets that hold ports",
@@ -254,17 +246,20 @@ pub fn portable_capabilities(facts: &[ProbeFact]) -> Vec<Capability> {
     PORTABLE.iter().map(|row| evaluate(row, facts)).collect()
 }
 
+/// The capability that every system's table has.
+const LISTEN: CapabilityRow = CapabilityRow {
+    name: "listen",
+    purpose: "listen on a shared address, and dial from one",
+    needs: &[Requirement {
+        subject: ProbeSubject::Sharing,
+        next: "listen --exclusive works everywhere",
+    }],
+    improvements: &[],
+};
+
 /// The capabilities of a system other than Linux.
 const PORTABLE: &[CapabilityRow] = &[
-    CapabilityRow {
-        name: "listen",
-        purpose: "listen on a shared address, and dial from one",
-        needs: &[Requirement {
-            subject: ProbeSubject::Sharing,
-            next: "listen --exclusive works everywhere",
-        }],
-        improvements: &[],
-    },
+    LISTEN,
     CapabilityRow {
         name: "listen-exclusive",
         purpose: "listen on an address that no other socket shares",
