@@ -2,7 +2,7 @@
 
 use crate::machine::{Setup, Systemd};
 use crate::traffic::{SERVER, WEB, server_bind, web_machine};
-use crate::user_manager::{MANAGER, UNIT, as_ann, manager};
+use crate::user_manager::{UNIT, as_ann, boot_with_manager};
 
 const STATUS: &str = "env XDG_RUNTIME_DIR=/run/sameport-web sameport";
 
@@ -107,20 +107,13 @@ fn a_run_below_a_service_is_started_again_as_elsewhere() {
 
 #[test]
 fn restart_is_left_to_the_manager_of_a_user() {
-    let manager = manager();
     let unit = format!(
         "[Service]\nType=notify\nKillMode=process\n\
          ExecStart=/usr/bin/sameport run --name web --ready tcp -- {SERVER}\n"
     );
     let (server, target) = server_bind();
-    let setup = Setup {
-        units: &[(MANAGER, &manager)],
-        files: &[(UNIT, &unit)],
-        binds: &[(&server, target)],
-        ..Setup::default()
-    };
-    let Some(machine) = Systemd::boot("systemd-user-left", &setup) else { return };
-    machine.systemctl(&format!("start {MANAGER}"));
+    let setup = Setup { files: &[(UNIT, &unit)], binds: &[(&server, target)], ..Setup::default() };
+    let Some(machine) = boot_with_manager("systemd-user-left", &setup) else { return };
     let ann = |command: &str| {
         let words = as_ann(command);
         machine.run_words(&words.iter().map(String::as_str).collect::<Vec<_>>())

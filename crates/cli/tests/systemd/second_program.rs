@@ -3,7 +3,7 @@
 
 use crate::harness::Exited;
 use crate::machine::{ANN, Setup, Systemd};
-use crate::user_manager::{MANAGER, as_ann, manager};
+use crate::user_manager::{as_ann, boot_with_manager};
 
 const SERVER: &str = "\
 import os, socket
@@ -90,12 +90,10 @@ fn run_beside_a_unit_is_refused_with_its_name() {
 fn audit_and_run_beside_a_service_of_a_user_name_its_unit() {
     let unit = "/home/ann/.config/systemd/user/web.service";
     let setup = Setup {
-        units: &[(MANAGER, &manager())],
         files: &[(unit, SHARED), ("/etc/server.py", SERVER), ("/etc/stranger.py", SERVER)],
         ..Setup::default()
     };
-    let Some(machine) = Systemd::boot("systemd-second-user", &setup) else { return };
-    machine.systemctl(&format!("start {MANAGER}"));
+    let Some(machine) = boot_with_manager("systemd-second-user", &setup) else { return };
     crate::user_manager::run(&machine, "systemctl --user start web");
     held(&machine);
     let refused = second(&machine, as_root);

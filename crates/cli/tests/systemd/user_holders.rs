@@ -1,8 +1,8 @@
 //! A port that is held by a unit of a user's manager: what `why` prints to that user, to root and to others,
 //! and that it frees the port.
 
-use crate::machine::{ANN, Setup, Systemd};
-use crate::user_manager::{MANAGER, as_ann, manager, run};
+use crate::machine::{ANN, Setup};
+use crate::user_manager::{as_ann, boot_with_manager, run};
 
 const SERVER: &str = "\
 import os, socket
@@ -21,15 +21,12 @@ const DIRECTORY: &str = "/home/ann/.config/systemd/user";
 
 #[test]
 fn a_unit_of_a_user_is_stopped_by_its_manager() {
-    let manager = manager();
     let (web, socket) = (format!("{DIRECTORY}/web.service"), format!("{DIRECTORY}/web.socket"));
     let setup = Setup {
-        units: &[(MANAGER, &manager)],
         files: &[("/etc/server.py", SERVER), (&web, WEB), (&socket, SOCKET)],
         ..Setup::default()
     };
-    let Some(machine) = Systemd::boot("systemd-user-holders", &setup) else { return };
-    machine.systemctl(&format!("start {MANAGER}"));
+    let Some(machine) = boot_with_manager("systemd-user-holders", &setup) else { return };
     let shell =
         |words: &[&str], line: &str| machine.run_words(&[words, &["sh", "-c", line]].concat());
     let ann = as_ann("");

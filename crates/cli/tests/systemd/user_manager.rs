@@ -21,8 +21,16 @@ pub(crate) fn as_ann(command: &str) -> Vec<String> {
 /// The service of ann's manager. The name in the cgroups of her processes tells whose they are.
 pub(crate) const MANAGER: &str = "user@23501.service";
 
+/// A machine whose only unit is [`MANAGER`], which has started.
+pub(crate) fn boot_with_manager(name: &str, setup: &Setup<'_>) -> Option<Systemd> {
+    let manager = manager();
+    let machine = Systemd::boot(name, &Setup { units: &[(MANAGER, &manager)], ..*setup })?;
+    machine.systemctl(&format!("start {MANAGER}"));
+    Some(machine)
+}
+
 /// The text of [`MANAGER`].
-pub(crate) fn manager() -> String {
+fn manager() -> String {
     format!(
         "[Service]\nType=notify\nKillMode=mixed\nUser=ann\nDelegate=yes\n\
          Environment=HOME=/home/ann XDG_RUNTIME_DIR=/run/user/{ANN}\n\
@@ -41,7 +49,6 @@ pub(crate) fn run(machine: &Systemd, command: &str) -> String {
 
 #[test]
 fn user_unit_of_the_documentation_works() {
-    let manager = manager();
     let docs = files_of_docs();
     let (_, unit) =
         docs.iter().find(|(path, _)| path == "~/.config/systemd/user/web.service").unwrap();
@@ -51,14 +58,8 @@ fn user_unit_of_the_documentation_works() {
     let line = line.replace("--ready http:/healthz", "--ready tcp");
     let unit = format!("{line} -- {SERVER}\n{rest}");
     let (server, target) = server_bind();
-    let setup = Setup {
-        units: &[(MANAGER, &manager)],
-        files: &[(UNIT, &unit)],
-        binds: &[(&server, target)],
-        ..Setup::default()
-    };
-    let Some(machine) = Systemd::boot("systemd-user", &setup) else { return };
-    machine.systemctl(&format!("start {MANAGER}"));
+    let setup = Setup { files: &[(UNIT, &unit)], binds: &[(&server, target)], ..Setup::default() };
+    let Some(machine) = boot_with_manager("systemd-user", &setup) else { return };
     run(&machine, "systemctl --user enable --now web");
     assert!(run(&machine, "sameport status web").contains("4 of 4 workers ready"));
     let tally = under_load(&machine, "user manager: 2 times reload and restart", || {
