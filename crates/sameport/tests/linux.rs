@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use sameport::{ErrorKind, Options};
 use socket2::{Domain, Socket, Type};
 
-use traffic::{PATIENCE, at, count_accepted};
+use traffic::{PATIENCE, at, close_before_client, count_accepted};
 
 #[test]
 fn six_listeners_share_one_port() {
@@ -198,13 +198,7 @@ fn datagrams_are_balanced_without_reuse_address() {
 #[test]
 fn a_shared_listener_restarts_over_closing_connections() {
     let listener = sameport::listen("127.0.0.1:0").unwrap();
-    let to = at(&listener);
-    let mut client = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
-    // The server closes first: its port is the one in TIME-WAIT.
-    let (server, _) = listener.accept().unwrap();
-    drop((server, listener));
-    client.read_to_end(&mut Vec::new()).unwrap();
-    drop(client);
+    let to = close_before_client(listener);
     let error = sameport::listen_exclusive(to).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InUse);
     assert!(error.to_string().contains("closing connections"), "{error}");

@@ -1,13 +1,12 @@
 //! Shared TCP listeners.
 
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use sameport::{ErrorKind, Options, Sharing};
 use socket2::{Domain, Socket, Type};
 
 use crate::expected::{expected, first, has_ipv6, loopbacks};
-use crate::traffic::{PATIENCE, at, count_accepted};
+use crate::traffic::{PATIENCE, at, close_before_client, count_accepted};
 
 /// Three listeners on one address, or as many as the system admits.
 fn members(ip: &str) -> Option<Vec<TcpListener>> {
@@ -83,13 +82,7 @@ fn a_free_port_can_be_joined() {
 #[test]
 fn a_shared_listener_restarts_over_closing_connections() {
     let Some(listener) = first(sameport::listen("127.0.0.1:0")) else { return };
-    let to = at(&listener);
-    let mut client = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
-    // The server closes first: its port is the one in TIME-WAIT.
-    let (server, _) = listener.accept().unwrap();
-    drop((server, listener));
-    client.read_to_end(&mut Vec::new()).unwrap();
-    drop(client);
+    let to = close_before_client(listener);
     let again = sameport::listen(to).unwrap();
     assert_eq!(count_accepted(&[again], to, 2), [2]);
 }

@@ -1,5 +1,6 @@
 //! Connections and datagrams to a group, counted by member.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn at(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap()
+}
+
+/// Closes a listener, and leaves a connection in TIME-WAIT on its address, which is returned.
+pub(crate) fn close_before_client(listener: TcpListener) -> SocketAddr {
+    let to = at(&listener);
+    let mut client = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
+    // The server closes first: its port is the one in TIME-WAIT.
+    let (server, _) = listener.accept().unwrap();
+    drop((server, listener));
+    client.read_to_end(&mut Vec::new()).unwrap();
+    to
 }
 
 /// Opens `connections`, one after the other, and counts the connections of each listener.
