@@ -1,3 +1,21 @@
-//! Selection of the member that receives a new connection.
+//! Traffic: which member of a group gets the next connection.
+//!
+//! [`model`] has the words of a user: policies, selectors, values. [`plan`] decides what holds for the
+//! members of a group, as data. A backend makes the kernel follow the plan: [`steering`] with classic
+//! BPF, or eBPF programs. [`status`] is what holds, for every verb that prints it.
 
+pub mod facts;
+pub mod model;
+pub mod plan;
+pub mod refusal;
+pub mod status;
 pub mod steering;
+mod values;
+
+pub use facts::{Processor, SocketId, TrafficFacts, TrafficMember};
+pub use model::{
+    CanaryShare, MemberSelector, MemberValue, RulesError, SteeringTier, TrafficPolicy, TrafficRules,
+};
+pub use plan::{Newcomers, PlannedMember, TrafficPlan, check, decide};
+pub use refusal::TrafficRefusal;
+pub use status::{MemberState, MemberTraffic, TrafficStatus};

@@ -1,0 +1,227 @@
+//! What should hold for the members of a group: a plan, from facts and rules.
+//!
+//! [`check`] is for rules that a user gives: it refuses a selector without a member. [`decide`] is for
+//! rules that hold already: members come and go, and a value without a member waits for one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::facts::{Processor, SocketId, TrafficFacts, TrafficMember};
+use super::model::{CanaryShare, SteeringTier, TrafficPolicy, TrafficRules};
+use super::refusal::TrafficRefusal;
+use super::values;
+use crate::model::Protocol;
+
+/// The most members of a plan.
+pub const MAX_MEMBERS: usize = 1024;
+
+/// What happens with a member that joins after the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Newcomers {
+    /// It gets connections at once.
+    Admit,
+    /// It gets nothing until it is admitted.
+    HoldBack,
+}
+
+/// What should hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrafficPlan {
+    /// The policy.
+    pub policy: TrafficPolicy,
+    /// What happens with members that join.
+    pub newcomers: Newcomers,
+    /// The weight of a member that joins, in the unit of the weights of the members.
+    pub newcomer_weight: u32,
+    /// The members, by run, worker and inode.
+    pub members: Vec<PlannedMember>,
+    /// The share of the canaries. `None` also if either kind has no admitted member with a weight.
+    pub canary: Option<CanaryShare>,
+    /// For `cpu` and `numa`: the place of each processor, which [`PlannedMember::place`] refers to.
+    pub places: BTreeMap<u32, u32>,
+}
+
+/// One member of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedMember {
+    /// Its sockets, one for each address.
+    pub sockets: Vec<SocketId>,
+    /// The process that serves it.
+    pub pid: Option<i32>,
+    /// Its part of new connections, relative to the others. The sum over all members is below 2³².
+    pub weight: u32,
+    /// Its rank; 0 serves first.
+    pub rank: u8,
+    /// Whether it is a canary.
+    pub canary: bool,
+    /// Whether it gets new connections.
+    pub admitted: bool,
+    /// For `cpu` its processor, for `numa` its node.
+    pub place: Option<u32>,
+}
+
+impl PlannedMember {
+    /// Whether it can get a connection: it is admitted, and its weight is not 0.
+    #[must_use]
+    pub fn takes(&self) -> bool {
+        self.admitted && self.weight > 0
+    }
+}
+
+/// What holds for these rules: values whose member is gone, or is not there yet, have no effect. If the
+/// weights of all admitted members are 0, the plan says so, and the kernel's hash selects among all.
+///
+/// # Errors
+///
+/// [`TrafficRefusal`] if the tier or the protocol cannot do it.
+pub fn decide(
+    facts: &TrafficFacts,
+    rules: &TrafficRules,
+    tier: SteeringTier,
+) -> Result<TrafficPlan, TrafficRefusal> {
+    possible(facts, rules, tier)?;
+    let joined = join_sockets(&facts.members);
+    if joined.len() > MAX_MEMBERS {
+        return Err(TrafficRefusal::TooMany(joined.len()));
+    }
+    let values = values::assign(&joined, rules);
+    let places = places(facts, rules.policy);
+    let mut dealt = deal(&places);
+    let members: Vec<PlannedMember> = joined
+        .iter()
+        .zip(values.members)
+        .map(|(sockets, (weight, rank))| planned(sockets, weight, rank, rules.policy, &mut dealt))
+        .collect();
+    let takes = |canary: bool| members.iter().any(|it| it.takes() && it.canary == canary);
+    Ok(TrafficPlan {
+        policy: rules.policy,
+        newcomers: match facts.holds_newcomers {
+            true => Newcomers::HoldBack,
+            false => Newcomers::Admit,
+        },
+        newcomer_weight: values.newcomer,
+        canary: rules.canary.filter(|_| takes(true) && takes(false)),
+        members,
+        places,
+    })
+}
+
+/// Whether rules that a user gives make sense for these members, and [`decide`] has a plan for them.
+///
+/// # Errors
+///
+/// [`TrafficRefusal`]: also for a selector without a member, for weights that are all 0, and for a group
+/// without a choice.
+pub fn check(
+    facts: &TrafficFacts,
+    rules: &TrafficRules,
+    tier: SteeringTier,
+) -> Result<(), TrafficRefusal> {
+    let joined = join_sockets(&facts.members);
+    values::check(&joined, rules)?;
+    if joined.len() < 2 {
+        return Err(TrafficRefusal::OneMember(joined.len()));
+    }
+    let plan = decide(facts, rules, tier)?;
+    if !rules.policy.has_ranks() && plan.members.iter().all(|member| member.weight == 0) {
+        return Err(TrafficRefusal::AllZero);
+    }
+    Ok(())
+}
+
+/// Whether the tier and the protocol can do the policy.
+fn possible(
+    facts: &TrafficFacts,
+    rules: &TrafficRules,
+    tier: SteeringTier,
+) -> Result<(), TrafficRefusal> {
+    use TrafficPolicy as P;
+    let policy = rules.policy;
+    if facts.protocol == Protocol::Udp && matches!(policy, P::LeastConnections | P::TwoChoices) {
+        let why = "the kernel knows no connections to count";
+        return Err(TrafficRefusal::Protocol(policy, facts.protocol, why));
+    }
+    if tier == SteeringTier::Extended {
+        return Ok(());
+    }
+    let why = match policy {
+        P::RoundRobin => Some("its programs keep nothing between two connections"),
+        P::LeastConnections | P::TwoChoices => Some("its programs cannot read counts"),
+        _ => None,
+    };
+    if let Some(why) = why {
+        return Err(TrafficRefusal::Tier(policy, tier, why));
+    }
+    let is_plain = policy == P::Hash && facts.members.iter().all(|member| member.admitted);
+    match &facts.order_unknown {
+        Some(why) if !is_plain || rules.canary.is_some() => {
+            Err(TrafficRefusal::UnknownMembers(policy, why.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Joins the sockets that one process has on several addresses: the first on each address are one
+/// member, the second on each are another. Of sockets without a known process, each is a member.
+fn join_sockets(sockets: &[TrafficMember]) -> Vec<Vec<&TrafficMember>> {
+    let mut sorted: Vec<&TrafficMember> = sockets.iter().collect();
+    sorted.sort_by_key(|it| (&it.run, it.worker, it.canary, it.socket.inode));
+    let mut members: Vec<Vec<&TrafficMember>> = vec![];
+    for socket in sorted {
+        let has_owner = socket.pid.is_some() || socket.worker.is_some();
+        let owner = |it: &TrafficMember| (it.run.clone(), it.worker, it.pid, it.canary);
+        let fits = |member: &&mut Vec<&TrafficMember>| {
+            has_owner
+                && owner(member[0]) == owner(socket)
+                && member.iter().all(|other| other.address != socket.address)
+        };
+        match members.iter_mut().find(fits) {
+            Some(member) => member.push(socket),
+            None => members.push(vec![socket]),
+        }
+    }
+    members
+}
+
+fn planned(
+    sockets: &[&TrafficMember],
+    weight: u32,
+    rank: u8,
+    policy: TrafficPolicy,
+    dealt: &mut impl Iterator<Item = u32>,
+) -> PlannedMember {
+    let place = match policy {
+        TrafficPolicy::Cpu => {
+            sockets.iter().find_map(|it| it.incoming_cpu).or_else(|| dealt.next())
+        }
+        TrafficPolicy::Numa => sockets.iter().find_map(|it| it.node).or_else(|| dealt.next()),
+        _ => None,
+    };
+    PlannedMember {
+        sockets: sockets.iter().map(|it| it.socket).collect(),
+        pid: sockets[0].pid,
+        weight,
+        rank,
+        canary: sockets[0].canary,
+        admitted: sockets.iter().all(|it| it.admitted),
+        place,
+    }
+}
+
+/// The place of each processor: itself, or its node.
+fn places(facts: &TrafficFacts, policy: TrafficPolicy) -> BTreeMap<u32, u32> {
+    let place = |it: &Processor| match policy {
+        TrafficPolicy::Cpu => Some((it.number, it.number)),
+        TrafficPolicy::Numa => Some((it.number, it.node)),
+        _ => None,
+    };
+    facts.processors.iter().filter_map(place).collect()
+}
+
+/// The places in turn, for members that have none of their own.
+fn deal(places: &BTreeMap<u32, u32>) -> impl Iterator<Item = u32> + use<> {
+    let distinct: BTreeSet<u32> = places.values().copied().collect();
+    distinct.into_iter().collect::<Vec<_>>().into_iter().cycle()
+}
+
+#[cfg(test)]
+mod tests;
