@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::model::Protocol;
 use crate::model::name::{RunName, RunNameError};
 use crate::spelling;
 
@@ -66,12 +67,12 @@ impl TrafficPolicy {
     }
 
     /// The policy of `on` and `auto`: the best one that the tier can follow and that is safe for every
-    /// program.
+    /// program. UDP has no connections to count.
     #[must_use]
-    pub fn default_of(tier: SteeringTier) -> Self {
-        match tier {
-            SteeringTier::Classic => Self::Random,
-            SteeringTier::Extended => Self::TwoChoices,
+    pub fn default_of(tier: SteeringTier, protocol: Protocol) -> Self {
+        match (tier, protocol) {
+            (SteeringTier::Extended, Protocol::Tcp) => Self::TwoChoices,
+            (SteeringTier::Classic, _) | (_, Protocol::Udp) => Self::Random,
         }
     }
 
@@ -301,13 +302,17 @@ pub struct TrafficRules {
     /// The share of the canary members, before the policy chooses among them. `None`: no member is one.
     #[cfg_attr(feature = "serde", serde(default))]
     pub canary: Option<CanaryShare>,
+    /// Whether a datagram of QUIC goes to the socket that its connection id names, before the policy is
+    /// asked: docs/udp.md. UDP only.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub connection_ids: bool,
 }
 
 impl TrafficRules {
     /// A policy without values.
     #[must_use]
     pub fn new(policy: TrafficPolicy) -> Self {
-        Self { policy, values: vec![], canary: None }
+        Self { policy, values: vec![], canary: None, connection_ids: false }
     }
 }
 
@@ -315,7 +320,8 @@ impl TrafficRules {
 impl fmt::Display for TrafficRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.policy)?;
-        self.values.iter().try_for_each(|value| write!(f, " {value}"))
+        self.values.iter().try_for_each(|value| write!(f, " {value}"))?;
+        if self.connection_ids { f.write_str(" --connection-id") } else { Ok(()) }
     }
 }
 

@@ -36,6 +36,9 @@ pub struct TrafficPlan {
     pub members: Vec<PlannedMember>,
     /// The share of the canaries. `None` also if either kind has no admitted member with a weight.
     pub canary: Option<CanaryShare>,
+    /// Whether a datagram of QUIC goes to the socket that its connection id names, also if that member
+    /// gets nothing new.
+    pub connection_ids: bool,
     /// For `cpu` and `numa`: the place of each processor, which [`PlannedMember::place`] refers to.
     pub places: BTreeMap<u32, u32>,
 }
@@ -100,6 +103,7 @@ pub fn decide(
         },
         newcomer_weight: values.newcomer,
         canary: rules.canary.filter(|_| takes(true) && takes(false)),
+        connection_ids: rules.connection_ids,
         members,
         places,
     })
@@ -139,6 +143,13 @@ fn possible(
     if facts.protocol == Protocol::Udp && matches!(policy, P::LeastConnections | P::TwoChoices) {
         let why = "the kernel knows no connections to count";
         return Err(TrafficRefusal::Protocol(policy, facts.protocol, why));
+    }
+    if rules.connection_ids && facts.protocol == Protocol::Tcp {
+        return Err(TrafficRefusal::ConnectionIds("TCP has no connection ids: they are of QUIC"));
+    }
+    if rules.connection_ids && policy == P::Hash {
+        let why = "the kernel's own hash reads no connection ids";
+        return Err(TrafficRefusal::ConnectionIds(why));
     }
     if tier == SteeringTier::Extended {
         return Ok(());
@@ -223,5 +234,7 @@ fn deal(places: &BTreeMap<u32, u32>) -> impl Iterator<Item = u32> + use<> {
     distinct.into_iter().collect::<Vec<_>>().into_iter().cycle()
 }
 
+#[cfg(test)]
+mod datagrams;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,8 @@ pub enum TrafficRefusal {
     UnknownMembers(TrafficPolicy, String),
     /// The policy has no meaning for the protocol, with the reason.
     Protocol(TrafficPolicy, Protocol, &'static str),
+    /// Connection ids cannot be followed, with the reason.
+    ConnectionIds(&'static str),
     /// No member is selected.
     UnknownSelector {
         /// The selector.
@@ -61,6 +63,7 @@ impl TrafficRefusal {
                 format!("{policy} needs {EXTENDED_NEEDS}")
             }
             Self::UnknownMembers(policy, _) => format!("{policy} here needs {EXTENDED_NEEDS}"),
+            Self::ConnectionIds(..) => "random --connection-id, for a port of UDP".to_owned(),
             Self::Protocol(..) => "random, weights and sticky choose per flow".to_owned(),
             Self::UnknownSelector { known, .. } if !known.is_empty() => {
                 format!("the members are {}", known.join(", "))
@@ -86,6 +89,7 @@ impl fmt::Display for TrafficRefusal {
                 let name = protocol.name().to_ascii_uppercase();
                 write!(f, "{policy} has no meaning for {name}: {why}")
             }
+            Self::ConnectionIds(why) => f.write_str(why),
             Self::UnknownSelector { selector, nearest, .. } => {
                 write!(f, "no member is \"{selector}\"")?;
                 nearest.as_ref().map_or(Ok(()), |name| write!(f, ": the nearest is {name}"))
