@@ -16,6 +16,7 @@ mod restart;
 mod run;
 mod scale;
 mod status;
+mod steer;
 mod stop;
 mod upgrade;
 mod why;
@@ -58,6 +59,7 @@ pub(crate) enum Command {
     Upgrade(upgrade::Args),
     Stop(stop::Args),
     Reexec(reexec::Args),
+    Steer(steer::Args),
     Listen(listen::Args),
     Dial(dial::Args),
     Ls(ls::Args),
@@ -100,6 +102,8 @@ impl Command {
             Self::Stop(args) => stop::run(args),
             #[cfg(target_os = "linux")]
             Self::Reexec(args) => reexec::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Steer(args) => steer::run(args),
             #[cfg(target_os = "linux")]
             Self::Ls(args) => ls::run(args),
             #[cfg(target_os = "linux")]

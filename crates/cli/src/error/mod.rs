@@ -4,7 +4,7 @@
 //! `command_line` explains wrong arguments, `unknown_verb` a word that is no verb, `address` an address that
 //! cannot be bound, `launch` a command that cannot be executed, `run` a run that does not start, `client` a
 //! run that does not exist or a supervisor that does not answer, `system` what the machine refuses to the
-//! other verbs. No other file maps an error to a message or a code.
+//! other verbs, `traffic` what `steer` refuses. No other file maps an error to a message or a code.
 
 #[cfg(target_os = "linux")]
 mod address;
@@ -21,6 +21,8 @@ mod run;
 mod sandbox;
 #[cfg(target_os = "linux")]
 mod system;
+#[cfg(target_os = "linux")]
+mod traffic;
 mod unknown_verb;
 
 use std::fmt;

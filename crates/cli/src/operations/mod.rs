@@ -18,4 +18,6 @@ pub(crate) mod revive;
 #[cfg(target_os = "linux")]
 pub(crate) mod runtime_dir;
 #[cfg(target_os = "linux")]
+pub(crate) mod traffic;
+#[cfg(target_os = "linux")]
 pub(crate) mod why;

@@ -17,7 +17,8 @@ const EXIT_STATUS: &[(&str, &str)] = &[
 ];
 
 /// The verbs that use the files of named runs.
-const OF_RUNS: &[&str] = &["run", "status", "restart", "scale", "upgrade", "stop", "reexec"];
+const OF_RUNS: &[&str] =
+    &["run", "status", "restart", "scale", "upgrade", "stop", "reexec", "steer"];
 
 /// Files of named runs.
 const RUN_FILES: &[(&str, &str)] = &[
@@ -205,6 +206,7 @@ fn files(verb: &str, system: System) -> String {
     let entries = match verb {
         _ if system == System::Other => return NO_FILES.to_owned(),
         "sameport" => [RUN_FILES, GUARD_FILES, ATTACH_FILES, PROC_FILES].concat(),
+        "steer" => [PROC_FILES, RUN_FILES].concat(),
         verb if OF_RUNS.contains(&verb) => RUN_FILES.to_vec(),
         "guard" => GUARD_FILES.to_vec(),
         "attach" | "detach" => ATTACH_FILES.to_vec(),
@@ -227,6 +229,7 @@ fn see_also(verb: &str, verbs: &[String], system: System) -> String {
         "status" | "restart" | "scale" | "upgrade" | "stop" | "reexec" => {
             &["sameport-run", "sameport-status", "sameport-restart", "systemd.service(5)"]
         }
+        "steer" => &["sameport-ls", "sameport-status", "socket(7)", "bpf(2)"],
         "attach" | "detach" => &["sameport-attach", "sameport-detach", "cgroups(7)", "bpf(2)"],
         "guard" => &["sameport-audit", "sameport-why", "bpf(2)", "cgroups(7)"],
         "ls" | "why" | "audit" => {

@@ -28,4 +28,6 @@ pub(crate) mod stdout;
 mod table;
 pub(crate) mod text;
 #[cfg(target_os = "linux")]
+pub(crate) mod traffic;
+#[cfg(target_os = "linux")]
 pub(crate) mod why;

@@ -8,6 +8,7 @@ pub mod facts;
 pub mod model;
 pub mod plan;
 pub mod refusal;
+pub mod shares;
 pub mod status;
 pub mod steering;
 mod values;

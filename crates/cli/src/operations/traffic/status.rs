@@ -1,0 +1,106 @@
+//! What holds for the traffic of a port.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sameport_policy::addr::PortSpec;
+use sameport_policy::traffic::model::{SteeringTier, TrafficPolicy, TrafficRules};
+use sameport_policy::traffic::plan::{PlannedMember, decide};
+use sameport_policy::traffic::shares::wanted_shares;
+use sameport_policy::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
+
+use super::error::Error;
+use super::facts::facts;
+use super::port::{self, MemberSocket, PortMembers};
+
+/// What holds for the ports that `spec` names: TCP, then UDP.
+///
+/// # Errors
+///
+/// Without a socket there, and if the sockets cannot be listed.
+pub(crate) fn show(spec: &PortSpec) -> Result<Vec<TrafficStatus>, Error> {
+    let ports = port::members(spec)?;
+    if ports.is_empty() {
+        return Err(Error::NoSocket(spec.clone()));
+    }
+    Ok(ports.iter().map(unsteered).collect())
+}
+
+/// The traffic of a port for which sameport has no policy.
+fn unsteered(port: &PortMembers) -> TrafficStatus {
+    let rules = TrafficRules::new(TrafficPolicy::Hash);
+    let is_steered = |socket: &MemberSocket| socket.member.position.is_some_and(|it| it.steered);
+    let mut status = status(port, rules);
+    if port.sockets.iter().any(is_steered) {
+        status.in_force = Err("a program of another selects the member".to_owned());
+        status.remarks.push(
+            "which program it is, the kernel does not say; --replace puts a policy in its place"
+                .to_owned(),
+        );
+        status.members.iter_mut().for_each(|member| member.share_wanted = None);
+    }
+    status
+}
+
+/// The members with what can be seen of them from outside of the kernel.
+fn status(port: &PortMembers, rules: TrafficRules) -> TrafficStatus {
+    let by_inode: BTreeMap<u64, &MemberSocket> =
+        port.sockets.iter().map(|socket| (socket.member.socket.inode, socket)).collect();
+    let facts = facts(port, &BTreeSet::new());
+    let plan = decide(&facts, &rules, SteeringTier::Extended);
+    let members = plan.as_ref().map_or_else(
+        |_| Vec::new(),
+        |plan| {
+            let shares = wanted_shares(plan);
+            plan.members
+                .iter()
+                .zip(shares)
+                .map(|(planned, share)| member(port, &by_inode, planned, share))
+                .collect()
+        },
+    );
+    let addresses: BTreeSet<_> = port.sockets.iter().map(MemberSocket::address).collect();
+    TrafficStatus {
+        protocol: port.protocol,
+        port: port.port,
+        addresses: addresses.into_iter().map(|it| it.to_string()).collect(),
+        rules,
+        tier: None,
+        in_force: Ok(()),
+        members,
+        choices: None,
+        remarks: plan.err().map(|refusal| refusal.to_string()).into_iter().collect(),
+    }
+}
+
+fn member(
+    port: &PortMembers,
+    by_inode: &BTreeMap<u64, &MemberSocket>,
+    planned: &PlannedMember,
+    share_wanted: Option<f64>,
+) -> MemberTraffic {
+    let sockets: Vec<&MemberSocket> =
+        planned.sockets.iter().filter_map(|id| by_inode.get(&id.inode).copied()).collect();
+    let first = sockets.first();
+    let pids: BTreeSet<i32> = sockets.iter().flat_map(|it| &it.pids).copied().collect();
+    let open = |open: &BTreeMap<i32, u32>| pids.iter().filter_map(|pid| open.get(pid)).sum();
+    let drops = |socket: &&MemberSocket| socket.member.socket.drops.map(u64::from);
+    MemberTraffic {
+        pid: planned.pid,
+        program: first.map(|it| it.program().to_owned()).filter(|name| !name.is_empty()),
+        run: first.and_then(|it| it.run.as_ref()).map(ToString::to_string),
+        worker: first.and_then(|it| it.worker),
+        addresses: sockets.iter().map(|it| it.address().to_string()).collect(),
+        inodes: planned.sockets.iter().map(|id| id.inode).collect(),
+        weight: None,
+        rank: None,
+        canary: planned.canary,
+        share_wanted,
+        share_seen: None,
+        chosen: None,
+        open: port.open.as_ref().map(open),
+        queue: Some(sockets.iter().map(|it| it.member.socket.queue).sum()),
+        backlog: Some(sockets.iter().map(|it| it.member.socket.backlog).sum()),
+        drops: sockets.iter().map(drops).sum(),
+        state: MemberState::Serving,
+    }
+}

@@ -1,0 +1,136 @@
+//! The output of `steer`: the traffic of ports as tables and as JSON.
+
+use sameport_policy::traffic::model::TrafficPolicy;
+use sameport_policy::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
+
+use super::json::{line, object};
+use super::table::Table;
+use super::text::{printable, sentence_list};
+
+/// Members named in one line.
+const LISTED: usize = 8;
+
+/// What holds for some ports. `width`: of the terminal, if it is one.
+pub(crate) fn text(ports: &[TrafficStatus], width: Option<usize>) -> String {
+    let ports: Vec<String> = ports.iter().map(|port| port_text(port, width)).collect();
+    ports.join("\n")
+}
+
+fn port_text(port: &TrafficStatus, width: Option<usize>) -> String {
+    let mut text = format!("{}\n", headline(port));
+    if port.addresses.len() > 1 {
+        text.push_str(&format!("addresses: {}\n", sentence_list(&port.addresses, LISTED)));
+    }
+    text.push('\n');
+    text.push_str(&members(port).render(width.unwrap_or(usize::MAX), &[(2, 6), (0, 6)]));
+    let mut notes: Vec<String> = port.members.iter().filter_map(member_note).collect();
+    notes.extend(port.remarks.iter().cloned());
+    if !notes.is_empty() {
+        text.push('\n');
+        notes.iter().for_each(|note| text.push_str(&format!("note: {}\n", printable(note))));
+    }
+    text
+}
+
+/// `8080/tcp: weights web=9, by eBPF, in force, 1204 connections chosen`.
+fn headline(port: &TrafficStatus) -> String {
+    let mut text = format!("{}/{}: {}", port.port, port.protocol, port.rules);
+    if let Some(canary) = port.rules.canary {
+        text.push_str(&format!(", {canary} for the canary"));
+    }
+    if let Some(tier) = port.tier {
+        text.push_str(&format!(", by {tier}"));
+    }
+    match &port.in_force {
+        Err(why) => text.push_str(&format!(", NOT in force: {}", printable(why))),
+        Ok(()) if port.tier.is_some() => text.push_str(", in force"),
+        Ok(()) if port.rules.policy == TrafficPolicy::Hash => {
+            text.push_str(": the kernel selects by the addresses and ports of the connection");
+        }
+        Ok(()) => {}
+    }
+    if let Some(choices) = port.choices {
+        let what = if choices == 1 { "connection" } else { "connections" };
+        text.push_str(&format!(", {choices} {what} chosen"));
+    }
+    text
+}
+
+/// A column without a value is left out.
+fn members(port: &TrafficStatus) -> Table<10> {
+    let has = |is: &dyn Fn(&MemberTraffic) -> bool, name: &'static str| {
+        if port.members.iter().any(is) { name } else { "" }
+    };
+    let ranked = port.rules.policy.has_ranks();
+    let mut table = Table::new([
+        has(&|it| it.run.is_some(), "MEMBER"),
+        "PID",
+        "PROGRAM",
+        match ranked {
+            true => has(&|it| it.rank.is_some(), "RANK"),
+            false => has(&|it| it.weight.is_some(), "WEIGHT"),
+        },
+        has(&|it| it.share_wanted.is_some(), "WANTED"),
+        has(&|it| it.share_seen.is_some(), "SEEN"),
+        has(&|it| it.open.is_some(), "OPEN"),
+        has(&|it| it.chosen.is_some(), "CHOSEN"),
+        has(&|it| it.queue.is_some(), "QUEUE"),
+        "STATE",
+    ]);
+    for member in &port.members {
+        let label = match member.run {
+            Some(_) => member.label(),
+            None => String::new(),
+        };
+        table.cell(&label);
+        table.cell(&optional(member.pid));
+        table.cell(member.program.as_deref().unwrap_or("-"));
+        table.cell(&match ranked {
+            true => optional(member.rank),
+            false => optional(member.weight),
+        });
+        table.cell(&optional(member.share_wanted.map(percent)));
+        table.cell(&optional(member.share_seen.map(percent)));
+        table.cell(&optional(member.open));
+        table.cell(&optional(member.chosen));
+        table.cell(&match (member.queue, member.backlog) {
+            (Some(queue), Some(backlog)) if backlog > 0 => format!("{queue}/{backlog}"),
+            (queue, _) => optional(queue),
+        });
+        table.cell(match member.state {
+            MemberState::Serving if member.canary => "canary",
+            state => state.name(),
+        });
+    }
+    table
+}
+
+fn optional(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// `9.1%`.
+fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+/// What is unusual about a member.
+fn member_note(member: &MemberTraffic) -> Option<String> {
+    let name = match (&member.run, member.pid) {
+        (Some(_), Some(pid)) => format!("{} (pid {pid})", member.label()),
+        (None, Some(pid)) => format!("pid {pid}"),
+        _ => member.label(),
+    };
+    match member.state {
+        MemberState::Hung => Some(format!(
+            "{name} is hung: it accepts no connection, and gets no new ones while another member can"
+        )),
+        MemberState::Foreign => Some(format!("{name} is not steered: it gets no new connections")),
+        _ => None,
+    }
+}
+
+/// One line of JSON. Version 1: fields may be added, none changes its meaning.
+pub(crate) fn json(ports: &[TrafficStatus]) -> String {
+    line(&object! { version: 1, ports: ports })
+}
