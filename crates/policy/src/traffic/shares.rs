@@ -39,11 +39,11 @@ pub fn wanted_shares(plan: &TrafficPlan) -> Vec<Option<f64>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::traffic::model::CanaryShare;
-    use crate::traffic::plan::Newcomers;
+    use crate::model::Protocol;
+    use crate::traffic::facts::TrafficFacts;
+    use crate::traffic::model::{CanaryShare, SteeringTier, TrafficRules};
+    use crate::traffic::plan::decide;
 
     fn member(weight: u32, rank: u8, canary: bool) -> PlannedMember {
         let (pid, place) = (None, None);
@@ -51,15 +51,10 @@ mod tests {
     }
 
     fn plan(policy: TrafficPolicy, members: Vec<PlannedMember>) -> TrafficPlan {
-        let (newcomers, newcomer_weight) = (Newcomers::Admit, 1);
-        TrafficPlan {
-            policy,
-            newcomers,
-            newcomer_weight,
-            members,
-            canary: None,
-            places: BTreeMap::new(),
-        }
+        let facts = TrafficFacts::new(Protocol::Tcp, vec![]);
+        let rules = TrafficRules::new(policy);
+        let empty = decide(&facts, &rules, SteeringTier::Extended).unwrap();
+        TrafficPlan { members, ..empty }
     }
 
     fn percents(plan: &TrafficPlan) -> Vec<Option<f64>> {
