@@ -1,9 +1,13 @@
 //! Traffic: which member of a group gets the next connection.
 //!
 //! [`model`] has the words of a user: policies, selectors, values. [`plan`] decides what holds for the
-//! members of a group, as data. A backend makes the kernel follow the plan: [`steering`] with classic
+//! members of a group, as data. A backend makes the kernel follow the plan: [`classic`] with classic
 //! BPF, or eBPF programs. [`status`] is what holds, for every verb that prints it.
 
+mod assembly;
+pub mod classic;
+#[cfg(test)]
+mod execution;
 pub mod facts;
 pub mod model;
 pub mod plan;
@@ -13,6 +17,7 @@ pub mod status;
 pub mod steering;
 mod values;
 
+pub use classic::{ClassicGroup, NoProgram};
 pub use facts::{Processor, SocketId, TrafficFacts, TrafficMember};
 pub use model::{
     CanaryShare, MemberSelector, MemberValue, RulesError, SteeringTier, TrafficPolicy, TrafficRules,

@@ -26,6 +26,8 @@ pub enum Newcomers {
 /// What should hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrafficPlan {
+    /// TCP or UDP. A policy that is random for connections of TCP goes by the flow for UDP.
+    pub protocol: Protocol,
     /// The policy.
     pub policy: TrafficPolicy,
     /// What happens with members that join.
@@ -50,6 +52,8 @@ pub struct PlannedMember {
     pub sockets: Vec<SocketId>,
     /// The process that serves it.
     pub pid: Option<i32>,
+    /// What `sticky` knows it by: equal for every instance of a worker, else of its first socket.
+    pub key: u64,
     /// Its part of new connections, relative to the others. The sum over all members is below 2³².
     pub weight: u32,
     /// Its rank; 0 serves first.
@@ -96,6 +100,7 @@ pub fn decide(
         .collect();
     let takes = |canary: bool| members.iter().any(|it| it.takes() && it.canary == canary);
     Ok(TrafficPlan {
+        protocol: facts.protocol,
         policy: rules.policy,
         newcomers: match facts.holds_newcomers {
             true => Newcomers::HoldBack,
@@ -210,12 +215,24 @@ fn planned(
     PlannedMember {
         sockets: sockets.iter().map(|it| it.socket).collect(),
         pid: sockets[0].pid,
+        key: key(sockets[0]),
         weight,
         rank,
         canary: sockets[0].canary,
         admitted: sockets.iter().all(|it| it.admitted),
         place,
     }
+}
+
+/// A number that depends on the worker, else on the socket (FNV-1a).
+fn key(socket: &TrafficMember) -> u64 {
+    let Some((run, worker)) = socket.run.as_ref().zip(socket.worker) else {
+        return socket.socket.inode;
+    };
+    let bytes = run.as_str().bytes().chain(worker.to_be_bytes());
+    bytes.fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    })
 }
 
 /// The place of each processor: itself, or its node.

@@ -47,7 +47,7 @@ mod tests {
 
     fn member(weight: u32, rank: u8, canary: bool) -> PlannedMember {
         let (pid, place) = (None, None);
-        PlannedMember { sockets: vec![], pid, weight, rank, canary, admitted: true, place }
+        PlannedMember { sockets: vec![], pid, key: 0, weight, rank, canary, admitted: true, place }
     }
 
     fn plan(policy: TrafficPolicy, members: Vec<PlannedMember>) -> TrafficPlan {

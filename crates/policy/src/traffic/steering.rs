@@ -9,27 +9,15 @@
 
 use std::collections::BTreeSet;
 
+use super::assembly::{
+    AND, IF_EQUAL, JUMP, LOAD_BYTE, LOAD_HALF, LOAD_WORD, NETWORK, RANDOM, RETURN, equally, step,
+};
 use crate::classic_bpf::Instruction;
 
 /// The most members that a program leaves out. Such a program has 2,051 instructions: below the
 /// kernel's limit of 4,096 and, at eight bytes each, below the smallest default of
 /// `net.core.optmem_max` (20,480). While 1,024 workers stop, a gate is the only member that is selected.
 pub const MAX_EXCLUDED: usize = 1024;
-
-const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
-const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
-const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
-const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
-const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-const ADD: u16 = 0x04; // BPF_ALU | BPF_ADD | BPF_K
-const REMAINDER: u16 = 0x94; // BPF_ALU | BPF_MOD | BPF_K
-const JUMP_IF_NOT_LESS: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-const RETURN_RESULT: u16 = 0x16; // BPF_RET | BPF_A
-
-/// `SKF_AD_OFF + SKF_AD_RANDOM`: 32 random bits.
-const RANDOM: u32 = (-0x1000_i32 + 56).cast_unsigned();
 
 /// A program that selects one of the `live` members at random, with equal probability; `None` if
 /// `live` is empty, or more than [`MAX_EXCLUDED`] members are not in it.
@@ -43,14 +31,9 @@ pub fn program(live: &[usize], count: usize) -> Option<Vec<Instruction>> {
     if is_too_long || !is_sorted || live.last().is_none_or(|last| *last >= count) {
         return None;
     }
-    let number = |n: usize| u32::try_from(n).ok();
-    let mut program = vec![step(LOAD_WORD, RANDOM), step(REMAINDER, number(live.len())?)];
-    // The rank of a live member becomes its index: one more for each excluded member before it.
-    for excluded in (0..count).filter(|index| live.binary_search(index).is_err()) {
-        let unless = Instruction { if_false: 1, ..step(JUMP_IF_NOT_LESS, number(excluded)?) };
-        program.extend([unless, step(ADD, 1)]);
-    }
-    program.push(step(RETURN_RESULT, 0));
+    let live: Option<Vec<u32>> = live.iter().map(|index| u32::try_from(*index).ok()).collect();
+    let mut program = vec![step(LOAD_WORD, RANDOM)];
+    program.extend(equally(&live?));
     Some(program)
 }
 
@@ -58,8 +41,6 @@ pub fn program(live: &[usize], count: usize) -> Option<Vec<Instruction>> {
 /// the readiness check, which connects to one member: IPv4 without IP options, or IPv6.
 #[must_use]
 pub fn with_fixed_ports(aims: &[(u16, usize)], otherwise: Vec<Instruction>) -> Vec<Instruction> {
-    /// `SKF_NET_OFF`: from the IP header on.
-    const NETWORK: u32 = (-0x10_0000_i32).cast_unsigned();
     const IPV6: u32 = 0x60;
     if aims.is_empty() {
         return otherwise;
@@ -68,22 +49,18 @@ pub fn with_fixed_ports(aims: &[(u16, usize)], otherwise: Vec<Instruction>) -> V
     let mut program = vec![
         step(LOAD_BYTE, NETWORK),
         step(AND, 0xF0),
-        Instruction { if_false: 2, ..step(JUMP_IF_EQUAL, IPV6) },
+        Instruction { if_false: 2, ..step(IF_EQUAL, IPV6) },
         step(LOAD_HALF, NETWORK + 40),
         step(JUMP, 1),
         step(LOAD_HALF, NETWORK + 20),
     ];
     for (port, index) in aims {
         let Ok(index) = u32::try_from(*index) else { continue };
-        let unless = Instruction { if_false: 1, ..step(JUMP_IF_EQUAL, (*port).into()) };
+        let unless = Instruction { if_false: 1, ..step(IF_EQUAL, (*port).into()) };
         program.extend([unless, step(RETURN, index)]);
     }
     program.extend(otherwise);
     program
-}
-
-fn step(code: u16, k: u32) -> Instruction {
-    Instruction { code, if_true: 0, if_false: 0, k }
 }
 
 /// The order of the members that are `present`, from an earlier order of the group. `None` if it cannot be

@@ -16,14 +16,14 @@ fn rules(text: &str) -> TrafficRules {
 /// Members from words: `web.2`, `web.2@shop` of a group of runs, `4130`; `!` behind: not admitted; `~`:
 /// a canary.
 fn facts(words: &str) -> TrafficFacts {
-    let member = |(index, word): (usize, &str)| {
-        let socket = SocketId { inode: 100 + index as u64, cookie: None };
+    let member = |(index, word): (u16, &str)| {
+        let socket = SocketId { inode: 100 + u64::from(index), cookie: None };
         let address = Address::new(Protocol::Tcp, "0.0.0.0:8080".parse().unwrap());
         let name = word.trim_end_matches(['!', '~']);
         let (name, group) = name.split_once('@').map_or((name, None), |(a, b)| (a, Some(b)));
         let (run, worker) = name.split_once('.').map_or((None, None), |(a, b)| (Some(a), Some(b)));
         TrafficMember {
-            pid: Some(worker.map_or_else(|| name.parse().unwrap(), |_| 1000 + index as i32)),
+            pid: Some(worker.map_or_else(|| name.parse().unwrap(), |_| 1000 + i32::from(index))),
             run: run.map(|it| it.parse().unwrap()),
             group: group.map(|it| it.parse().unwrap()),
             worker: worker.map(|it| it.parse().unwrap()),
@@ -32,7 +32,7 @@ fn facts(words: &str) -> TrafficFacts {
             ..TrafficMember::new(socket, address)
         }
     };
-    TrafficFacts::new(Protocol::Tcp, words.split_whitespace().enumerate().map(member).collect())
+    TrafficFacts::new(Protocol::Tcp, (0..).zip(words.split_whitespace()).map(member).collect())
 }
 
 fn weights(members: &str, text: &str) -> Vec<u32> {

@@ -1,25 +1,12 @@
 //! An interpreter executes the programs; the group follows the kernel's array.
 
 use super::*;
+use crate::traffic::execution::{self, Packet};
 
-/// Executes a program with this random number and returns the index. A jump outside of the program or
-/// a missing return panics.
+/// The index that a program returns for this random number.
 fn execute(program: &[Instruction], random: u32) -> usize {
-    let (mut accumulator, mut at) = (0_u32, 0);
-    loop {
-        let Instruction { code, if_true, if_false, k } = program[at];
-        at += 1;
-        match code {
-            LOAD_WORD if k.cast_signed() == -0x1000 + 56 => accumulator = random,
-            ADD => accumulator += k,
-            REMAINDER => accumulator %= k,
-            JUMP_IF_NOT_LESS => {
-                at += usize::from(if accumulator >= k { if_true } else { if_false });
-            }
-            RETURN_RESULT => return accumulator.try_into().unwrap(),
-            other => panic!("code {other:#x} of {k:#x}"),
-        }
-    }
+    let packet = Packet { random: [random; 2], ..Packet::default() };
+    execution::execute(program, &packet).0.try_into().unwrap()
 }
 
 /// The number of times each index is selected if every remainder occurs `rounds` times.
