@@ -7,7 +7,9 @@ use clap::Parser as _;
 
 use crate::error::BenchError;
 use crate::report::FigureReport;
-use crate::{binds, guard, harness, inspect, rates, restart, sets, soak, subject, workers};
+use crate::{
+    balance, binds, guard, harness, inspect, rates, restart, sets, soak, subject, workers,
+};
 
 /// Measure what sameport costs, in release builds, side by side with doing without it
 #[derive(clap::Parser)]
@@ -33,6 +35,7 @@ enum Benchmark {
     Look(inspect::Args),
     Workers(workers::Args),
     Sets(sets::Args),
+    Balance(balance::Args),
     #[command(hide = true)]
     Subject(subject::Args),
 }
@@ -45,6 +48,7 @@ impl Benchmark {
             Self::Restart(args) if !args.alone => Some(harness::reexec_in_namespaces()),
             Self::Look(args) if !args.alone => Some(harness::reexec_in_namespaces()),
             Self::Workers(args) if !args.alone => Some(harness::reexec_in_namespaces()),
+            Self::Balance(args) if !args.alone => Some(harness::reexec_in_namespaces()),
             Self::Guard(args) if !args.alone => Some(guard::reexec_in_namespaces()),
             _ => None,
         }
@@ -84,6 +88,7 @@ pub(crate) fn run() -> ExitCode {
             Benchmark::Guard(args) => guard::measure(args, &sameport, &mut report),
             Benchmark::Look(args) => inspect::measure(args, &sameport, &mut report),
             Benchmark::Workers(args) => workers::measure(args, &sameport, &mut report),
+            Benchmark::Balance(args) => balance::measure(args, &sameport, &mut report),
             Benchmark::Sets(_) | Benchmark::Subject(_) => Ok(()),
         },
     });

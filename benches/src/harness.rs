@@ -208,6 +208,14 @@ impl BenchProcess {
         }
     }
 
+    /// The errors of a process that has ended.
+    pub(crate) fn said_at_its_end(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        // The last lines may not have been read yet.
+        thread::sleep(Duration::from_millis(100));
+        Some(format!("{status}: {}", text(&self.stderr).join("\n")))
+    }
+
     /// Waits for the end of the process.
     pub(crate) fn ended(&mut self, patience: Duration) -> Result<ExitStatus, BenchError> {
         let until = Instant::now() + patience;

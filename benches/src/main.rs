@@ -4,6 +4,8 @@
 //! and leaves the ratios. `docs/benchmarks.md` says how to read them.
 
 #[cfg(target_os = "linux")]
+mod balance;
+#[cfg(target_os = "linux")]
 mod binds;
 #[cfg(target_os = "linux")]
 #[path = "../../crates/cli/tests/harness/load/mod.rs"]

@@ -52,6 +52,8 @@ enum BenchSubject {
     },
     /// Listens on free ports, connects to itself, and prints the ports and a line when it is done
     Listen { count: u32, connections: u32 },
+    /// A member of a group, which tells every client its pid
+    Member(crate::balance::member::Args),
     /// Runs a command that does not read its stdin, and ends it when stdin is closed
     Keep {
         #[arg(last = true, required = true)]
@@ -71,6 +73,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             time_binds(*count, *port, *listen, *udp, clock)
         }
         BenchSubject::Listen { count, connections } => listen_on_free_ports(*count, *connections),
+        BenchSubject::Member(args) => crate::balance::member::run(args),
         BenchSubject::Keep { command } => keep(command),
     };
     match done {

@@ -8,9 +8,9 @@ mod fleet;
 mod held;
 mod in_hand;
 mod measured;
-mod picture;
+pub(crate) mod picture;
 mod proxies;
-mod servers;
+pub(crate) mod servers;
 mod stress;
 mod variants;
 

@@ -17,7 +17,7 @@ const TOP: u32 = 44;
 
 const TITLE: &str = "Connections lost by each restart, or kill: less is better (logarithmic scale)";
 
-const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#24292f}\
+pub(crate) const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#24292f}\
 .h{font-weight:600}.s{font-size:11px;fill:#6e7781}.e{text-anchor:end}.m{text-anchor:middle}\
 line{stroke:#d0d7de}rect{fill:#bc4c00}.o{fill:#1a7f37}\
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.s{fill:#8d96a0}line{stroke:#30363d}\
@@ -69,7 +69,7 @@ pub(crate) fn of(measured: &[RestartFigures]) -> String {
     )
 }
 
-fn text(into: &mut String, x: u32, y: u32, class: &str, text: &str) {
+pub(crate) fn text(into: &mut String, x: u32, y: u32, class: &str, text: &str) {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
     let _ = writeln!(into, "<text{class} x=\"{x}\" y=\"{y}\">{text}</text>");
 }

@@ -1,0 +1,163 @@
+//! Members that join and leave under load, with what waits in their queues; and the cost of a choice.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::bench::{Args, Bench};
+use super::callers::Enough;
+use super::chooser::{BalanceArm, Chooser};
+use super::figures::{BalanceFigure, Bound};
+use super::group::{BalancedGroup, GroupPlan};
+use super::measure::BalanceMeasure;
+use crate::error::BenchError;
+use crate::harness::{PATIENCE, find_program, start, subject};
+
+/// Members that always stay.
+const STAYING: u16 = 4;
+/// Processes whose listeners join and leave together.
+const PROCESSES: u16 = 8;
+const SOCKETS: u16 = 32;
+
+/// 256 members beside four join and leave, again and again. Nothing may be lost.
+pub(crate) fn churn(bench: &Bench, args: &Args) -> Result<Vec<BalanceFigure>, BenchError> {
+    let arms = ["least-connections", "two-choices", "random"];
+    let arms = arms.map(|policy| BalanceArm::new(Chooser::Ebpf, policy));
+    let arms = [&[BalanceArm::new(Chooser::Hash, "hash")], &arms[..]].concat();
+    let mut figures = Vec::new();
+    for arm in arms.into_iter().filter(|arm| bench.measures(arm.chooser)) {
+        match one_churn(bench, arm, args.times) {
+            Ok(figure) => figures.push(figure),
+            Err(why) => bench.leave_out(BalanceMeasure::Churn, arm, &why),
+        }
+    }
+    Ok(figures)
+}
+
+fn one_churn(bench: &Bench, arm: BalanceArm, times: u32) -> Result<BalanceFigure, BenchError> {
+    // Programs that know nothing, whose group is steered from outside.
+    let plain = BalanceArm::new(Chooser::Hash, "hash");
+    let mut group = BalancedGroup::start(plain, GroupPlan::of(STAYING), &bench.sameport)?;
+    group.members(STAYING)?;
+    let port = group.address.port().to_string();
+    if arm.chooser == Chooser::Ebpf {
+        group.done(&["steer", &port, arm.policy])?;
+    }
+    const EVERY: Duration = Duration::from_millis(60);
+    let (sockets, again) = (SOCKETS.to_string(), times.to_string());
+    let every = EVERY.as_millis().to_string();
+    let options = ["--shared", "--sockets", &sockets, "--again", &again, "--every", &every];
+    let command = subject(&[&["member", &port], &options[..]].concat())?;
+    for _ in 0..PROCESSES {
+        group.processes.push(start(&command)?);
+    }
+    // At least until all have left; on a busy machine some of the last do so afterwards.
+    let time = EVERY * times + Duration::from_millis(500);
+    let enough = Enough { connections: u64::MAX, time };
+    let (counts, _) = group.callers(16, PATIENCE).call(enough)?;
+    if arm.chooser == Chooser::Ebpf {
+        group.done(&["steer", &port, "off"])?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
+    let lost = counts.lost() as f64;
+    let members = PROCESSES * SOCKETS;
+    let mut figure = BalanceFigure::new(BalanceMeasure::Churn, arm, members, "lost", lost);
+    figure.details = vec![("times", times.into())];
+    let bound = if arm.is_ours() { Bound::AtMost(0.0) } else { Bound::None };
+    Ok(figure.bound(bound).counts(counts))
+}
+
+/// Nanoseconds of a choice: run time and runs of the programs that choose, from the kernel's statistics,
+/// which cost about 67 ns themselves.
+pub(crate) fn choice(bench: &Bench, args: &Args) -> Result<Vec<BalanceFigure>, BenchError> {
+    if find_program("bpftool").is_none() {
+        crate::report::progress("choice: measured without: bpftool is not here");
+        return Ok(Vec::new());
+    }
+    let _statistics = Statistics::on()?;
+    let mut figures = Vec::new();
+    for (members, most) in [(4, 250.0), (64, 350.0)] {
+        let policies = ["random", "weights", "sticky", "round-robin", "two-choices"];
+        let policies = [&policies[..], &["least-connections"]].concat();
+        for policy in policies {
+            let arm = BalanceArm::new(Chooser::Ebpf, policy);
+            if !bench.measures(arm.chooser) {
+                continue;
+            }
+            match one_choice(bench, arm, members, args.seconds) {
+                Ok(figure) => figures.push(figure.bound(Bound::AtMost(most))),
+                Err(why) => bench.leave_out(BalanceMeasure::Choice, arm, &why),
+            }
+        }
+    }
+    Ok(figures)
+}
+
+fn one_choice(
+    bench: &Bench,
+    arm: BalanceArm,
+    members: u16,
+    seconds: f64,
+) -> Result<BalanceFigure, BenchError> {
+    let plain = BalanceArm::new(Chooser::Hash, "hash");
+    let mut group = BalancedGroup::start(plain, GroupPlan::of(members), &bench.sameport)?;
+    group.members(members)?;
+    let port = group.address.port().to_string();
+    let known = programs()?;
+    group.done(&["steer", &port, arm.policy])?;
+    let enough = Enough { connections: 20_000, time: Duration::from_secs_f64(seconds) };
+    let (counts, _) = group.callers(8, PATIENCE).call(enough)?;
+    let after = programs()?;
+    group.done(&["steer", &port, "off"])?;
+    let new = after.iter().filter(|(id, _)| !known.contains_key(id)).map(|(_, figures)| *figures);
+    // Of several programs it is the one that ran for these connections.
+    let (nanoseconds, runs) = new
+        .min_by_key(|(_, runs)| runs.abs_diff(counts.connections))
+        .ok_or("no program of the type sk_reuseport is new")?;
+    #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
+    let (mean, runs) = (nanoseconds as f64 / runs.max(1) as f64, runs as f64);
+    let mut figure =
+        BalanceFigure::new(BalanceMeasure::Choice, arm, members, "ns", mean).counts(counts);
+    figure.details = vec![("choices", runs)];
+    figure.is_count = false;
+    Ok(figure)
+}
+
+/// Nanoseconds and runs of each program of the type `sk_reuseport`, by its number.
+fn programs() -> Result<BTreeMap<u64, (u64, u64)>, BenchError> {
+    let output = Command::new("bpftool").args(["-j", "prog", "show"]).output();
+    let output = output.map_err(|error| format!("bpftool: {error}"))?;
+    let all: Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("bpftool: {error}"))?;
+    let all = all.as_array().ok_or("bpftool: no list of programs")?;
+    let number = |of: &Value, name: &str| of[name].as_u64().unwrap_or(0);
+    Ok(all
+        .iter()
+        .filter(|it| it["type"] == "sk_reuseport")
+        .map(|it| (number(it, "id"), (number(it, "run_time_ns"), number(it, "run_cnt"))))
+        .collect())
+}
+
+/// The statistics are on while this exists. The setting is one of the whole machine.
+struct Statistics {
+    before: String,
+}
+
+const SETTING: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+impl Statistics {
+    fn on() -> Result<Self, BenchError> {
+        let failed = |error: std::io::Error| format!("{SETTING}: {error}");
+        let before = std::fs::read_to_string(SETTING).map_err(failed)?;
+        std::fs::write(SETTING, "1").map_err(failed)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Statistics {
+    fn drop(&mut self) {
+        let _ = std::fs::write(SETTING, self.before.trim());
+    }
+}
