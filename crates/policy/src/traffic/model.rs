@@ -76,6 +76,18 @@ impl TrafficPolicy {
         }
     }
 
+    /// The greatest value of a member: 0 if the policy takes none, 1 if a member gets connections or
+    /// not, 255 for ranks.
+    #[must_use]
+    pub fn most(self) -> u32 {
+        match self {
+            Self::Hash => 0,
+            Self::RoundRobin | Self::Cpu | Self::Numa => 1,
+            Self::Standby => u8::MAX.into(),
+            _ => u32::MAX,
+        }
+    }
+
     /// Whether a member's value is its rank, and not its weight.
     #[must_use]
     pub fn has_ranks(self) -> bool {
@@ -380,3 +392,6 @@ impl fmt::Display for RulesError {
 }
 
 impl std::error::Error for RulesError {}
+
+#[cfg(test)]
+mod tests;

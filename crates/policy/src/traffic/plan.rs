@@ -131,7 +131,9 @@ pub fn check(
         return Err(TrafficRefusal::OneMember(joined.len()));
     }
     let plan = decide(facts, rules, tier)?;
-    if !rules.policy.has_ranks() && plan.members.iter().all(|member| member.weight == 0) {
+    let none_admitted = !plan.members.iter().any(|member| member.admitted);
+    let mut counted = plan.members.iter().filter(|member| member.admitted || none_admitted);
+    if counted.all(|member| member.weight == 0) {
         return Err(TrafficRefusal::AllZero);
     }
     Ok(())

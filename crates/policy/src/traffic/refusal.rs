@@ -8,6 +8,9 @@ use crate::model::Protocol;
 /// What eBPF needs.
 pub const EXTENDED_NEEDS: &str = "eBPF: root, or CAP_BPF and CAP_NET_ADMIN, and Linux 5.8";
 
+/// The number of known members that a message names.
+const MAX_KNOWN: usize = 12;
+
 /// Why rules cannot hold. `Display` is one line; [`Self::next_step`] says what could.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -37,6 +40,8 @@ pub enum TrafficRefusal {
     AllZero,
     /// The policy takes no values.
     NoValues(TrafficPolicy),
+    /// The policy takes only 0 and 1.
+    NoWeights(TrafficPolicy),
     /// The policy needs a value for at least one member.
     ValuesNeeded(TrafficPolicy),
     /// The rank is above 255.
@@ -66,11 +71,15 @@ impl TrafficRefusal {
             Self::ConnectionIds(..) => "random --connection-id, for a port of UDP".to_owned(),
             Self::Protocol(..) => "random, weights and sticky choose per flow".to_owned(),
             Self::UnknownSelector { known, .. } if !known.is_empty() => {
-                format!("the members are {}", known.join(", "))
+                let shown = known.iter().take(MAX_KNOWN).map(String::as_str);
+                let more = known.len().saturating_sub(MAX_KNOWN);
+                let more = (more > 0).then(|| format!("and {more} more"));
+                let names: Vec<&str> = shown.chain(more.as_deref()).collect();
+                format!("the members are {}", names.join(", "))
             }
             Self::AllZero => "give at least one member a weight above 0".to_owned(),
-            Self::ValuesNeeded(TrafficPolicy::Standby) => {
-                "0 serves first: standby web=0 spare=1".to_owned()
+            Self::NoValues(_) | Self::NoWeights(_) => {
+                "random, weights, sticky, least-connections and two-choices take weights".to_owned()
             }
             Self::ValuesNeeded(_) => "for example: weights web=9 web-v2=1".to_owned(),
             _ => return None,
@@ -100,6 +109,9 @@ impl fmt::Display for TrafficRefusal {
             }
             Self::AllZero => f.write_str("no member would get a connection: every weight is 0"),
             Self::NoValues(policy) => write!(f, "{policy} takes no values of members"),
+            Self::NoWeights(policy) => {
+                write!(f, "{policy} takes no weights: a value is 0, for none, or 1")
+            }
             Self::ValuesNeeded(policy) => write!(f, "{policy} needs the value of a member"),
             Self::Rank(selector, rank) => {
                 write!(f, "\"{selector}={rank}\": a rank is a number from 0 to 255")

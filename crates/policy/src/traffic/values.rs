@@ -1,10 +1,13 @@
 //! The values of members: which value a member has, and the weights and ranks that follow.
 
+use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::facts::TrafficMember;
 use super::model::{MemberSelector, MemberValue, TrafficPolicy, TrafficRules};
 use super::refusal::TrafficRefusal;
+use crate::model::name::RunName;
 use crate::spelling;
 
 /// The values of all members.
@@ -21,8 +24,7 @@ type Joined<'a> = Vec<&'a TrafficMember>;
 
 /// The weights and ranks of the members.
 pub(super) fn assign(members: &[Joined<'_>], rules: &TrafficRules) -> AssignedValues {
-    let values: Vec<Option<usize>> =
-        (0..members.len()).map(|at| value_of(members, at, rules)).collect();
+    let values = value_of_each(members, rules);
     if rules.policy.has_ranks() {
         let rank = |at: usize| match values[at] {
             Some(value) => u8::try_from(rules.values[value].value).unwrap_or(u8::MAX),
@@ -59,41 +61,66 @@ fn place(members: &[Joined<'_>], at: usize) -> u8 {
     u8::try_from(place).unwrap_or(u8::MAX)
 }
 
-/// The index of the value that a member has: that of the most specific selector.
-fn value_of(members: &[Joined<'_>], at: usize, rules: &TrafficRules) -> Option<usize> {
-    let fits = rules.values.iter().enumerate().filter_map(|(index, value)| {
-        Some((precision(members, &members[at], &value.selector)?, std::cmp::Reverse(index)))
-    });
-    fits.max().map(|(_, index)| index.0)
+/// The index of the value that each member has: that of the most specific selector, else the first.
+fn value_of_each(members: &[Joined<'_>], rules: &TrafficRules) -> Vec<Option<usize>> {
+    let selected: Vec<Selected<'_>> =
+        rules.values.iter().map(|value| Selected::of(members, &value.selector)).collect();
+    let value_of = |member: &Joined<'_>| {
+        let fits = |(at, it): (usize, &Selected<'_>)| {
+            it.contains(member).then(|| (it.precision(), Reverse(at)))
+        };
+        let most_specific = selected.iter().enumerate().filter_map(fits).max();
+        most_specific.map(|(_, Reverse(at))| at)
+    };
+    members.iter().map(value_of).collect()
 }
 
-/// How specific the selector is for this member: a pid more than a worker, a worker more than a run, a
-/// run more than a group. `None` if it selects others.
-fn precision(members: &[Joined<'_>], member: &Joined<'_>, selector: &MemberSelector) -> Option<u8> {
-    let is = |fits: &dyn Fn(&TrafficMember) -> bool| member.iter().any(|socket| fits(socket));
-    let any = |fits: &dyn Fn(&TrafficMember) -> bool| members.iter().flatten().any(|it| fits(it));
-    let named = |name: &str| {
-        let of_run = |it: &TrafficMember| it.run.as_ref().is_some_and(|run| run.as_str() == name);
-        let of_group =
-            |it: &TrafficMember| it.group.as_ref().is_some_and(|group| group.as_str() == name);
-        match any(&of_run) {
-            true => is(&of_run).then_some(2),
-            false => is(&of_group).then_some(1),
-        }
-    };
-    match selector {
-        MemberSelector::Pid(pid) => {
-            is(&|it| it.pid == Some(*pid) || it.others.contains(pid)).then_some(4)
-        }
-        MemberSelector::Worker(run, worker) => {
-            let of_worker =
-                |it: &TrafficMember| it.run.as_ref() == Some(run) && it.worker == Some(*worker);
-            match any(&of_worker) {
-                true => is(&of_worker).then_some(3),
-                false => named(&selector.to_string()),
+/// What a selector selects among these members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Selected<'a> {
+    Nobody,
+    Group(Cow<'a, str>),
+    Run(Cow<'a, str>),
+    Worker(&'a RunName, u16),
+    Pid(i32),
+}
+
+impl<'a> Selected<'a> {
+    fn of(members: &[Joined<'_>], selector: &'a MemberSelector) -> Self {
+        let named = |name: Cow<'a, str>| vec![Self::Run(name.clone()), Self::Group(name)];
+        let meanings = match selector {
+            MemberSelector::Pid(pid) => vec![Self::Pid(*pid)],
+            MemberSelector::Name(name) => named(Cow::Borrowed(name.as_str())),
+            MemberSelector::Worker(run, worker) => {
+                let mut meanings = vec![Self::Worker(run, *worker)];
+                meanings.extend(named(Cow::Owned(selector.to_string())));
+                meanings
             }
+        };
+        let has_members = |it: &Self| members.iter().any(|member| it.contains(member));
+        meanings.into_iter().find(has_members).unwrap_or(Self::Nobody)
+    }
+
+    fn contains(&self, member: &Joined<'_>) -> bool {
+        let is = |name: Option<&RunName>, other: &str| name.is_some_and(|it| it.as_str() == other);
+        member.iter().any(|it| match self {
+            Self::Nobody => false,
+            Self::Group(name) => is(it.group.as_ref(), name),
+            Self::Run(name) => is(it.run.as_ref(), name),
+            Self::Worker(run, worker) => it.run.as_ref() == Some(run) && it.worker == Some(*worker),
+            Self::Pid(pid) => it.pid == Some(*pid) || it.others.contains(pid),
+        })
+    }
+
+    /// A pid is more specific than a worker, a worker more than a run, a run more than a group.
+    fn precision(&self) -> u8 {
+        match self {
+            Self::Nobody => 0,
+            Self::Group(_) => 1,
+            Self::Run(_) => 2,
+            Self::Worker(..) => 3,
+            Self::Pid(_) => 4,
         }
-        MemberSelector::Name(name) => named(name.as_str()),
     }
 }
 
@@ -122,7 +149,7 @@ fn whole_numbers(parts: &[(u128, u128)]) -> Vec<u32> {
             // Division first where the product would not fit.
             _ => match it.checked_mul(limit - parts.len() as u128) {
                 Some(product) => product / sum,
-                None => it / (sum / (limit - parts.len() as u128)).max(1),
+                None => it / (sum / (limit - parts.len() as u128) + 1),
             }
             .max(1),
         })
@@ -140,30 +167,27 @@ pub(super) fn check(members: &[Joined<'_>], rules: &TrafficRules) -> Result<(), 
     if rules.values.is_empty() && policy == TrafficPolicy::Weights {
         return Err(TrafficRefusal::ValuesNeeded(policy));
     }
-    if policy == TrafficPolicy::Hash && !rules.values.is_empty() {
-        return Err(TrafficRefusal::NoValues(policy));
-    }
     let mut seen = BTreeSet::new();
     for MemberValue { selector, value } in &rules.values {
+        if policy.most() == 0 || policy.most() < *value {
+            return Err(match policy.most() {
+                0 => TrafficRefusal::NoValues(policy),
+                1 => TrafficRefusal::NoWeights(policy),
+                _ => TrafficRefusal::Rank(selector.clone(), *value),
+            });
+        }
         if !seen.insert(selector) {
             return Err(TrafficRefusal::Duplicate(selector.clone()));
         }
-        if policy.has_ranks() && *value > u8::MAX.into() {
-            return Err(TrafficRefusal::Rank(selector.clone(), *value));
-        }
-        if !members.iter().any(|member| precision(members, member, selector).is_some()) {
+        if Selected::of(members, selector) == Selected::Nobody {
             let known = known_selectors(members);
             let names = known.iter().map(String::as_str);
             let nearest = spelling::nearest(&selector.to_string(), names).map(str::to_owned);
-            return Err(TrafficRefusal::UnknownSelector {
-                selector: selector.clone(),
-                nearest,
-                known,
-            });
+            let selector = selector.clone();
+            return Err(TrafficRefusal::UnknownSelector { selector, nearest, known });
         }
     }
-    let used: BTreeSet<usize> =
-        (0..members.len()).filter_map(|at| value_of(members, at, rules)).collect();
+    let used: BTreeSet<usize> = value_of_each(members, rules).into_iter().flatten().collect();
     match (0..rules.values.len()).find(|at| !used.contains(at)) {
         Some(at) => Err(TrafficRefusal::Shadowed(rules.values[at].selector.clone())),
         None => Ok(()),
@@ -191,4 +215,44 @@ fn known_selectors(members: &[Joined<'_>]) -> Vec<String> {
     let workers = workers.into_iter().map(|(run, worker)| format!("{run}.{worker}"));
     let pids = pids.into_iter().map(|pid| pid.to_string());
     names.into_iter().chain(workers).chain(pids).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_small_and_exact() {
+        for (parts, expected) in [
+            (&[(9, 4), (1, 2), (1, 1)][..], &[9, 2, 4][..]),
+            (&[(0, 1), (0, 7)], &[0, 0]),
+            (&[(4_294_967_295, 1), (4_294_967_295, 3)], &[3, 1]),
+            (&[(4_294_967_295, 1), (1, 1)], &[4_294_967_292, 1]),
+            (&[(100, 1), (50, 1), (0, 1)], &[2, 1, 0]),
+        ] {
+            assert_eq!(whole_numbers(parts), expected, "{parts:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn proportions_are_kept_and_nothing_becomes_0(
+            parts in prop::collection::vec((any::<u32>(), 1..1_024_u32), 1..1_025),
+        ) {
+            let parts: Vec<(u128, u128)> =
+                parts.into_iter().map(|(value, divisor)| (value.into(), divisor.into())).collect();
+            let weights = whole_numbers(&parts);
+            let sum: u64 = weights.iter().map(|it| u64::from(*it)).sum();
+            prop_assert!(sum <= u64::from(u32::MAX), "{sum}");
+            let exact = |(value, divisor): &(u128, u128)| *value as f64 / *divisor as f64;
+            let all: f64 = parts.iter().map(exact).sum();
+            for (part, weight) in parts.iter().zip(&weights) {
+                prop_assert_eq!(part.0 == 0, *weight == 0);
+                let error = exact(part) / all - f64::from(*weight) / sum as f64;
+                prop_assert!(all == 0.0 || error.abs() < 1e-6, "{error}");
+            }
+        }
+    }
 }
