@@ -9,6 +9,7 @@ use sameport_policy::addr::AddrSpec;
 use sameport_policy::model::Address;
 use sameport_policy::sandbox::{RefusedCalls, SandboxedCall};
 use sameport_policy::systemd::ActivationError;
+use sameport_policy::traffic::TrafficRefusal;
 use sameport_sys::bpf::AttachError;
 use sameport_sys::cgroup::CgroupError;
 use sameport_sys::inspect::InspectError;
@@ -59,6 +60,8 @@ pub enum RunError {
     CgroupNotEach,
     /// No interposer works here; the reason against each.
     NoInterposer(Vec<(InterposerKind, RunError)>),
+    /// The policy cannot be carried out. No worker was started.
+    Policy(Box<PolicyError>),
     /// The sockets of the service manager or of `--listen` are not available.
     Inherit(InheritError),
     /// The name is not available.
@@ -101,6 +104,7 @@ impl RunError {
                 | Self::PtraceScope(_)
                 | Self::NoLibrary(_)
                 | Self::NotLoadable(..)
+                | Self::Policy(_)
                 | Self::PreloadDir(_)
                 | Self::TooManyRules(_)
                 | Self::Cgroup(_)
@@ -110,6 +114,15 @@ impl RunError {
                 | Self::Start(StartError::Filter(..) | StartError::Cgroup(_))
         )
     }
+}
+
+/// Why the policy of a run cannot be carried out.
+#[derive(Debug)]
+pub struct PolicyError {
+    /// What cannot be done.
+    pub refusal: TrafficRefusal,
+    /// Why this process cannot use eBPF.
+    pub extended: Option<String>,
 }
 
 /// Why the workers of a killed supervisor cannot be taken over.

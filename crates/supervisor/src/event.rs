@@ -145,6 +145,13 @@ pub enum RunEvent {
         /// Its address.
         address: Address,
     },
+    /// The policy of the run does not decide on an address: the kernel's hash does.
+    PolicyNotInForce {
+        /// The address.
+        address: Address,
+        /// The reason.
+        why: String,
+    },
     /// Processes survived SIGKILL.
     Unkillable {
         /// The processes.

@@ -22,6 +22,7 @@ use sameport_sys::process;
 use sameport_sys::process::startup::StartupState;
 use serde::{Deserialize, Serialize};
 
+use crate::control::protocol::{PortRules, TrafficPort};
 use crate::control::{InheritedControlSocket, RunInfo};
 use crate::launch::LaunchOptions;
 use crate::plan::PROGRAM;
@@ -55,6 +56,9 @@ pub(crate) struct HandoverState {
     pub sockets: Vec<HandoverSocket>,
     /// The inodes of each TCP group, in the kernel's order.
     pub groups: Vec<Vec<u64>>,
+    /// The policies of single ports. Earlier builds do not write it.
+    #[serde(default)]
+    pub traffic: HandoverTraffic,
     #[serde(flatten)]
     pub lifecycle: HandoverLifecycle,
     /// Time since the begin of the run.
@@ -72,6 +76,14 @@ pub(crate) struct HandoverLifecycle {
     /// builds do not write it.
     #[serde(default)]
     pub self_draining: Vec<usize>,
+}
+
+/// The policies of single ports.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct HandoverTraffic {
+    pub rules: Vec<PortRules>,
+    /// Workers that get no new connections on a port.
+    pub drained: Vec<(TrafficPort, InstanceId)>,
 }
 
 /// The part of the launch options that an upgrade can change.

@@ -38,16 +38,19 @@ mod service_manager;
 mod start;
 mod status;
 mod termination;
+mod traffic;
 mod worker_ends;
 mod workers;
 
 pub use bind_options::{BindOptions, UnusedOption};
-pub use error::{InheritError, PrivateGroupError, PrivateSocketError, RunError, TakeoverError};
+pub use error::{
+    InheritError, PolicyError, PrivateGroupError, PrivateSocketError, RunError, TakeoverError,
+};
 pub use event::{AnswerTrouble, ContestedTraffic, OutOfReach, Remark, RunEvent};
 pub use handover::HANDOVER_FD;
 pub use launch::{LaunchOptions, UserError, WorkerUser};
 pub use plan::{
-    ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PreloadOptions,
-    ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan, SharingScope,
+    ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PolicyChoice,
+    PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan, SharingScope,
 };
 pub use run::run;

@@ -15,6 +15,7 @@ use sameport_sys::{Errno, ProcessIdentity, guarded, inspect, process};
 
 use crate::control::RunRecord;
 use crate::control::continuation::RecordedWorker;
+use crate::control::protocol::PortRules;
 use crate::error::{RunError, TakeoverError};
 use crate::plan::{NamedOptions, RunBegin, RunPlan};
 use crate::processes;
@@ -31,6 +32,8 @@ pub(crate) struct Orphans {
     pub(crate) sockets: Vec<OrphanedSocket>,
     /// Inodes of the members of each TCP group, in the kernel's order when the supervisor was killed.
     pub(crate) groups: Vec<Vec<u64>>,
+    /// The policies that requests had set for single ports.
+    pub(crate) traffic: Vec<PortRules>,
 }
 
 #[derive(Debug)]
@@ -80,7 +83,13 @@ impl Orphans {
             return Ok(None);
         }
         let continuation = record.continuation;
-        let mut orphans = Self { supervisor: record.pid, workers, sockets: vec![], groups: vec![] };
+        let mut orphans = Self {
+            supervisor: record.pid,
+            workers,
+            sockets: vec![],
+            groups: vec![],
+            traffic: vec![],
+        };
         if named.hold {
             let known = continuation.as_ref().map(|it| it.sockets.iter().copied().collect());
             let ends = matches!(named.begin, RunBegin::Stop { .. });
@@ -89,7 +98,13 @@ impl Orphans {
                 Err(_) if ends => Vec::new(),
                 duplicated => duplicated?,
             };
-            orphans.groups = continuation.map(|it| it.groups).unwrap_or_default();
+            if let Some(continuation) = continuation {
+                orphans.groups = continuation.groups;
+                // Another command line has a policy of its own.
+                if continuation.arguments == named.arguments {
+                    orphans.traffic = continuation.traffic;
+                }
+            }
         }
         Ok(Some(orphans))
     }

@@ -19,6 +19,7 @@ use crate::monitor::Monitor;
 use crate::report::{Report, Reporter};
 use crate::runtime::STOPPING;
 use crate::termination::{SIGTERM, Termination, descendants};
+use crate::traffic::listens::OrderedListens;
 
 const SIGHUP: i32 = 1;
 
@@ -33,7 +34,17 @@ pub(crate) struct PlainRun {
     stopping: bool,
     /// Ends the processes that outlived their worker.
     termination: Option<Termination>,
+    listens: Option<WatchedListens>,
 }
+
+/// The groups of a run with a policy, and the time of the next look for members that have left.
+struct WatchedListens {
+    groups: OrderedListens,
+    next: Duration,
+}
+
+/// Interval of the look for members that have left.
+const ROUND: Duration = Duration::from_secs(1);
 
 impl PlainRun {
     pub(crate) fn new(
@@ -41,7 +52,9 @@ impl PlainRun {
         reporter: Reporter,
         running: BTreeMap<i32, u16>,
     ) -> Self {
+        let groups = interposer.ordered_listens();
         Self {
+            listens: groups.map(|groups| WatchedListens { groups, next: ROUND }),
             interposer,
             reporter,
             copies: running.len(),
@@ -59,6 +72,19 @@ impl PlainRun {
         self.termination = Some(Termination::new(signal, monitor.now()));
         // `attend` sweeps again if processes survive SIGKILL.
         self.sweep(monitor);
+    }
+
+    /// Finds members that have left their groups, and reports where the policy is not in force.
+    fn watch_listens(&mut self, at_once: bool, monitor: &mut Monitor<'_>) {
+        let now = monitor.now();
+        let Some(listens) = &mut self.listens else { return };
+        if now >= listens.next || at_once {
+            listens.groups.find_closed(&descendants());
+            listens.next = monitor.now() + ROUND;
+        }
+        for (address, why) in listens.groups.take_failures() {
+            monitor.tell(RunEvent::PolicyNotInForce { address, why });
+        }
     }
 
     fn sweep(&mut self, monitor: &mut Monitor<'_>) -> Progress {
@@ -121,6 +147,9 @@ impl Supervise for PlainRun {
         if !any_left {
             return Ok(Progress::Ended);
         }
+        if a_worker_ended {
+            self.watch_listens(true, monitor);
+        }
         if a_worker_ended && self.running.is_empty() {
             match exit::leftovers(&self.exits, self.stopping) {
                 Leftovers::End => self.end_leftovers(SIGTERM, monitor),
@@ -133,10 +162,12 @@ impl Supervise for PlainRun {
     }
 
     fn next_wake(&self, _now: Duration) -> Option<Duration> {
-        self.termination.as_ref().map(Termination::next_sweep)
+        let sweep = self.termination.as_ref().map(Termination::next_sweep);
+        sweep.into_iter().chain(self.listens.as_ref().map(|listens| listens.next)).min()
     }
 
     fn attend(&mut self, monitor: &mut Monitor<'_>) -> Progress {
+        self.watch_listens(false, monitor);
         self.sweep(monitor)
     }
 

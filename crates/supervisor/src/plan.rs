@@ -12,6 +12,7 @@ use sameport_policy::readiness::HttpTarget;
 use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::stop_signal::StopSignal;
 use sameport_policy::systemd::Activation;
+use sameport_policy::traffic::TrafficPolicy;
 use sameport_policy::watchdog::WatchdogVariables;
 pub use sameport_sys::preload::ChildPolicy;
 
@@ -34,6 +35,8 @@ pub struct RunPlan {
     pub bind_options: BindOptions,
     /// Which sockets the workers may share an address with.
     pub scope: SharingScope,
+    /// Which worker gets a new connection (`--policy`); `None`: one that is ready, by the kernel's hash.
+    pub policy: Option<PolicyChoice>,
     /// Whether the kernel admits only this run's group to its addresses, not even root
     /// (`--private`).
     pub private: bool,
@@ -98,6 +101,15 @@ pub enum InterposerChoice {
     Auto,
     /// This interposer or none.
     Only(InterposerKind),
+}
+
+/// The policy of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyChoice {
+    /// The best that this process can have: `two-choices` with eBPF, else `random`.
+    Auto,
+    /// This policy or none.
+    Only(TrafficPolicy),
 }
 
 impl RunPlan {

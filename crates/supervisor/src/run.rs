@@ -15,6 +15,7 @@ use crate::orphans::Orphans;
 use crate::plan::{InterposerChoice, InterposerKind, NamedOptions, RunBegin, RunPlan};
 use crate::pool::inherited;
 use crate::pool::inherited::{InheritOptions, InheritedSocket};
+use crate::traffic::RunTraffic;
 use crate::{private_group, start};
 
 /// Runs the workers to their end, and gives the exit code: that of the workers, 128 + n for signal n.
@@ -31,6 +32,9 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
     if !resumes && !stops {
         check_addresses(&plan.bind_options)?;
         private_group::check(plan)?;
+    }
+    if !resumes && !stops {
+        RunTraffic::of(plan)?;
     }
     let mut orphans = match &plan.named {
         Some(named) if !resumes => Orphans::find(plan, named)?,
@@ -103,6 +107,9 @@ impl Attempt<'_> {
     }
 
     fn run(&mut self, kind: InterposerKind) -> Result<u8, RunError> {
+        RunTraffic::of(self.plan)
+            .unwrap_or_else(|_| RunTraffic::without_rules(self.plan))
+            .check_interposer(self.plan, kind)?;
         let interposer = interpose::create(kind, self.plan, self.usage.clone())?;
         let started = start::StartedRun::start(
             self.plan,

@@ -51,6 +51,7 @@ impl StatusFacts<'_> {
             workers: workers.iter().map(|worker| self.worker(worker, &connections)).collect(),
             addresses: addresses.iter().map(address_status).collect(),
             remarks: self.remarks(&addresses),
+            traffic: Vec::new(),
             treatment: WorkerTreatment {
                 drain: Some(self.options.settings.drain.name().to_owned()),
                 drains_itself: self.drains_itself(),

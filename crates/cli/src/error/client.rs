@@ -100,6 +100,8 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
                 FaultKind::Other => ExitKind::Failed,
                 FaultKind::NotFound => ExitKind::NotFound,
                 FaultKind::NotExecutable => ExitKind::NotExecutable,
+                FaultKind::Usage => ExitKind::Usage,
+                FaultKind::Unsupported => ExitKind::Unsupported,
             };
             let message = shorten(&printable(error));
             // A hint can be a command.
@@ -214,9 +216,7 @@ pub(crate) fn program_failure(program: &OsStr, fault: FaultKind) -> Failure {
         FaultKind::NotFound => {
             Failure::new(ExitKind::NotFound, format!("{program}: command not found"))
         }
-        FaultKind::NotExecutable | FaultKind::Other => {
-            Failure::new(ExitKind::NotExecutable, format!("{program}: cannot be executed"))
-        }
+        _ => Failure::new(ExitKind::NotExecutable, format!("{program}: cannot be executed")),
     }
     .hint("name a `sameport` that is installed")
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sameport_supervisor::{
-    InheritError, InterposerKind, NamedOptions, PrivateGroupError, RunError, RunPlan,
+    InheritError, InterposerKind, NamedOptions, PolicyError, PrivateGroupError, RunError, RunPlan,
 };
 use sameport_sys::bpf::AttachError;
 use sameport_sys::preload::Obstacle;
@@ -124,6 +124,7 @@ impl From<&RunError> for Failure {
                 format!("no directory for the preload library: {why}"),
                 &format!("{}, or use --via seccomp", own_directory()),
             ),
+            RunError::Policy(error) => policy_failure(error),
             RunError::Inherit(error) => inherit_failure(error, false),
             RunError::ClaimName(ClaimError::InUse(owner)) => {
                 let owner = owner.map(|pid| format!(" by pid {pid}")).unwrap_or_default();
@@ -149,6 +150,23 @@ impl From<&RunError> for Failure {
             RunError::System(call, why) => Self::failed(format!("{call}: {why}")),
             RunError::NoInterposer(skipped) => no_interposer(skipped),
         }
+    }
+}
+
+/// A policy that this machine, or this user, cannot have.
+fn policy_failure(error: &PolicyError) -> Failure {
+    let failure = match error.refusal.is_of_the_machine() {
+        true => Failure::unsupported(&error.refusal),
+        false => Failure::usage(&error.refusal),
+    };
+    let next = error.refusal.next_step();
+    let hint = match (next, &error.extended) {
+        (Some(next), Some(why)) => Some(format!("{next}; here: {why}")),
+        (next, _) => next,
+    };
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 

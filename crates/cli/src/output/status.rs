@@ -9,6 +9,7 @@ use super::run::worker_change::pause;
 use super::shell::os_command;
 use super::table::{table, table_within};
 use super::text::{age, cell_list, elapsed, printable, sentence_list};
+use super::traffic;
 use sameport_supervisor::control::client::{ClientError, RunEntry};
 use sameport_supervisor::control::protocol::{
     ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus,
@@ -113,6 +114,10 @@ pub(crate) fn text(status: &RunStatus, width: Option<usize>, now: u64) -> String
         let rows: Vec<_> = status.addresses.iter().map(address_row).collect();
         text.push('\n');
         text.push_str(&table(header, &rows));
+    }
+    if !status.traffic.is_empty() {
+        text.push('\n');
+        text.push_str(&traffic::text(&status.traffic, width));
     }
     let notes = notes(status, now);
     if !notes.is_empty() {
@@ -247,6 +252,7 @@ fn run_view<'a>(status: &'a RunStatus, user: &'a str) -> impl Serialize + use<'a
         workers: workers,
         addresses: addresses,
         remarks: &status.remarks,
+        traffic: &status.traffic,
         log: status.treatment.log.as_ref().map(|log| log.to_string_lossy()),
     }
 }

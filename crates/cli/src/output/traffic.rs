@@ -19,7 +19,8 @@ pub(crate) fn text(ports: &[TrafficStatus], width: Option<usize>) -> String {
 fn port_text(port: &TrafficStatus, width: Option<usize>) -> String {
     let mut text = format!("{}\n", headline(port));
     if port.addresses.len() > 1 {
-        text.push_str(&format!("addresses: {}\n", sentence_list(&port.addresses, LISTED)));
+        let addresses = sentence_list(&port.addresses, LISTED);
+        text.push_str(&format!("addresses: {}\n", printable(&addresses)));
     }
     text.push('\n');
     text.push_str(&members(port).render(width.unwrap_or(usize::MAX), &[(2, 6), (0, 6)]));

@@ -32,6 +32,7 @@ pub const OPTIONS: &[&str] = &[
     "map",
     "max-restarts",
     "name",
+    "policy",
     "port",
     "queue",
     "ready",

@@ -58,7 +58,7 @@ pub fn refusal(
     let fault = find_executable(program, search_path, Some(directory)).err()?;
     let what = match fault {
         FaultKind::NotFound => "command not found",
-        FaultKind::NotExecutable | FaultKind::Other => "cannot be executed",
+        _ => "cannot be executed",
     };
     Some(ControlReply::Failed {
         fault,

@@ -6,6 +6,8 @@ use sameport_policy::lifecycle::InstanceId;
 use sameport_sys::ProcessIdentity;
 use serde::{Deserialize, Serialize};
 
+use super::protocol::PortRules;
+
 /// A run at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Continuation {
@@ -22,6 +24,9 @@ pub struct Continuation {
     pub sockets: Vec<u64>,
     /// Inodes of the members of each TCP group, in the kernel's order.
     pub groups: Vec<Vec<u64>>,
+    /// The policies of single ports. Earlier builds do not write it.
+    #[serde(default)]
+    pub traffic: Vec<PortRules>,
 }
 
 /// A worker at that moment.

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 
+use sameport_policy::traffic::{MemberSelector, TrafficRefusal, TrafficRules, TrafficStatus};
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol. Both ends must have the same.
@@ -60,6 +61,27 @@ pub enum ControlRequest {
     },
     /// Waits for the end of the change in progress, if there is one.
     Follow,
+    /// Sets the policy of a port. A supervisor of an earlier build refuses it, as the next two.
+    Steer {
+        /// The port.
+        port: TrafficPort,
+        /// The rules; `None`: each worker that is ready gets the same, by the kernel's hash.
+        rules: Option<TrafficRules>,
+    },
+    /// Gives workers no new connections on a port, or gives them new ones again.
+    DrainWorker {
+        /// The port.
+        port: TrafficPort,
+        /// The workers.
+        member: MemberSelector,
+        /// Whether they get new connections again.
+        undo: bool,
+    },
+    /// The traffic of a port.
+    Traffic {
+        /// The port.
+        port: TrafficPort,
+    },
     /// Executes another program in the supervisor's process, which continues the run.
     Reexec {
         /// The program; `None`: the file that the supervisor was started from.
@@ -67,8 +89,27 @@ pub enum ControlRequest {
     },
 }
 
-/// A reply of a supervisor.
+/// A port of one protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficPort {
+    /// Whether it is one of UDP, and not of TCP.
+    #[serde(default)]
+    pub udp: bool,
+    /// The number.
+    pub port: u16,
+}
+
+/// What requests have set for a port, for the next supervisor of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRules {
+    /// The port.
+    pub port: TrafficPort,
+    /// Its rules; `None`: the kernel's hash.
+    pub rules: Option<TrafficRules>,
+}
+
+/// A reply of a supervisor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ControlReply {
     /// The supervisor executes the request, even if the client leaves.
@@ -76,6 +117,8 @@ pub enum ControlReply {
     Accepted,
     /// The status. The last reply.
     Status(Box<RunStatus>),
+    /// The traffic of a port. The last reply.
+    Traffic(Box<TrafficStatus>),
     /// A worker changed its state.
     #[serde(rename = "change")]
     Update(WorkerUpdate),
@@ -102,12 +145,25 @@ pub enum FaultKind {
     NotFound,
     /// The command cannot be executed.
     NotExecutable,
+    /// The request makes no sense for this run.
+    Usage,
+    /// This machine, or the user of the run, cannot do it.
+    Unsupported,
 }
 
 impl ControlReply {
     /// Whether no other reply follows.
     pub fn is_last(&self) -> bool {
         !matches!(self, Self::Accepted | Self::Update(_))
+    }
+
+    /// Rules that cannot hold.
+    pub fn refused(refusal: &TrafficRefusal) -> Self {
+        let fault = match refusal.is_of_the_machine() {
+            true => FaultKind::Unsupported,
+            false => FaultKind::Usage,
+        };
+        Self::Failed { fault, error: refusal.to_string(), hint: refusal.next_step() }
     }
 
     /// A failure of kind [`FaultKind::Other`].
@@ -158,7 +214,7 @@ pub enum WorkerPhase {
 }
 
 /// The status of a named run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunStatus {
     /// Its name.
     pub name: String,
@@ -186,6 +242,9 @@ pub struct RunStatus {
     /// The treatment of its workers. Its fields are fields of the status.
     #[serde(flatten)]
     pub treatment: WorkerTreatment,
+    /// The traffic of its ports that have a policy. Earlier builds do not write it.
+    #[serde(default)]
+    pub traffic: Vec<TrafficStatus>,
 }
 
 /// How a run treats its workers.

@@ -224,6 +224,11 @@ impl Drains {
         self.live.stalled(live, pool)
     }
 
+    /// The live workers that left connections in their queues in every recent round.
+    pub(crate) fn not_accepting(&self) -> BTreeSet<InstanceId> {
+        self.live.not_accepting()
+    }
+
     /// Reads queues and connections, if it is time.
     pub(crate) fn attend(&mut self, pool: &SocketPool, now: Duration) -> Vec<DrainEvent> {
         if self.draining.is_empty() || now < self.next {

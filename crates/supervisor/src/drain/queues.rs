@@ -83,4 +83,10 @@ impl LiveQueues {
         }
         stalled
     }
+
+    /// The live workers that have left their queue without an accept for too many rounds.
+    pub(super) fn not_accepting(&self) -> BTreeSet<InstanceId> {
+        let is_stuck = |queue: &QueueWatch| queue.rounds >= ROUNDS_WITHOUT_ACCEPT;
+        self.0.iter().filter(|(_, queue)| is_stuck(queue)).map(|(start, _)| *start).collect()
+    }
 }

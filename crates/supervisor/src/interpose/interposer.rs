@@ -11,6 +11,7 @@ use super::kept::KeptSockets;
 use crate::error::RunError;
 use crate::pool::WorkerSockets;
 use crate::report::Reporter;
+use crate::traffic::listens::OrderedListens;
 
 /// Why the workers' calls cannot be left to another program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,11 @@ pub(crate) trait Interposer: Debug {
     /// Duplicates of sockets whose bind is followed.
     fn kept_sockets(&self) -> KeptSockets {
         KeptSockets::default()
+    }
+
+    /// The groups of a run that holds no sockets, if a policy needs their order.
+    fn ordered_listens(&self) -> Option<OrderedListens> {
+        None
     }
 
     /// Records which options were used and removes what the interposer left behind. No worker

@@ -89,7 +89,7 @@ impl NamedRun<'_> {
         let notify_socket = self.readiness.notify_socket().map(Into::into);
         options.environment.push(("NOTIFY_SOCKET".into(), notify_socket));
         options.environment.extend(handover::HANDOVER_FD.map(|name| (name.into(), None)));
-        self.pool.begin(start, predecessor);
+        self.pool.begin(start, ordinal, predecessor);
         let passed = self.pool.pass_to(start).map_err(|errno| StartError::Fork(errno.into()))?;
         options.environment.extend(inherited::variables(passed.len()));
         if !passed.is_empty() {
@@ -103,7 +103,7 @@ impl NamedRun<'_> {
         drop(options);
         let first = FirstProcess { pid: worker.pid, ordinal, detached: false };
         self.workers.first.insert(start, first);
-        self.pool.processes().started(start, worker.pid);
+        self.pool.started(start, worker.pid);
         if let Some(listener) = worker.listener
             && let Err(error) = self.answer(start, ordinal, listener)
         {

@@ -24,6 +24,7 @@ use crate::pool::inherited::InheritedSocket;
 use crate::readiness::Readiness;
 use crate::report::Reporter;
 use crate::runtime::end_at_once;
+use crate::traffic::RunTraffic;
 use crate::workers::{FirstProcess, Workers};
 
 impl<'a> NamedRun<'a> {
@@ -38,7 +39,7 @@ impl<'a> NamedRun<'a> {
         inherited: &[InheritedSocket],
         orphans: Option<&Orphans>,
     ) -> Result<Self, RunError> {
-        let pool = SocketPool::new(options.queue, manager.clone());
+        let pool = SocketPool::new(options.queue, manager.clone(), RunTraffic::of(plan)?);
         pool.adopt(inherited, options.settings.copies)
             .map_err(|errno| RunError::System("fcntl", errno.into()))?;
         let runtime_dir = plan.environment.runtime_dir.as_deref().map(Path::new);
@@ -115,13 +116,15 @@ impl<'a> NamedRun<'a> {
         let socket =
             ControlSocket::from_inherited(options.name.clone(), state.info.clone(), state.control)
                 .map_err(failed)?;
+        // The workers serve, whatever this program can do.
+        let traffic = RunTraffic::of(plan).unwrap_or_else(|_| RunTraffic::without_rules(plan));
         let mut run = Self {
             plan,
             options,
             interposer,
             reporter,
             lifecycle,
-            pool: SocketPool::new(options.queue, manager.clone()),
+            pool: SocketPool::new(options.queue, manager.clone(), traffic),
             workers: Workers::new(plan),
             readiness: Readiness::new(&options.ready)?,
             drains: Drains::default(),
@@ -131,16 +134,17 @@ impl<'a> NamedRun<'a> {
         };
         run.workers.commands = commands;
         run.pool.restore(&state.sockets, &state.groups).map_err(failed)?;
+        run.pool.restore_rules(&state.traffic);
         for worker in state.workers {
             let HandoverWorker { start, ordinal, pid, detached, listener, restricted, .. } = worker;
             let listener = inherit::take(listener).map_err(|errno| failed(errno.into()))?;
-            run.pool.begin(start, None);
+            run.pool.begin(start, ordinal, None);
             if restricted {
                 run.pool.restrict(start);
             }
             run.answer(start, ordinal, NotifyListener::new(listener)).map_err(failed)?;
             run.workers.first.insert(start, FirstProcess { pid, ordinal, detached });
-            run.pool.processes().started(start, pid);
+            run.pool.started(start, pid);
             if detached {
                 run.pool.processes().reaped(pid);
             }

@@ -14,6 +14,7 @@ mod reexec;
 mod requests;
 mod rounds;
 mod takeover;
+mod traffic;
 
 use std::io;
 use std::time::{Duration, Instant};

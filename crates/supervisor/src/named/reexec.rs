@@ -102,6 +102,7 @@ impl NamedRun<'_> {
             workers,
             sockets,
             groups,
+            traffic: self.pool.own_rules(),
             lifecycle: HandoverLifecycle {
                 copies: snapshot.copies,
                 last_start: snapshot.last_instance,

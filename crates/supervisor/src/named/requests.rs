@@ -27,6 +27,15 @@ impl NamedRun<'_> {
                 let status = self.status(now);
                 return replies.finish(ControlReply::Status(Box::new(status)));
             }
+            ControlRequest::Steer { port, rules } => {
+                return replies.finish(self.steer_port(port.into(), rules));
+            }
+            ControlRequest::DrainWorker { port, member, undo } => {
+                return replies.finish(self.drain_on(port.into(), &member, undo));
+            }
+            ControlRequest::Traffic { port } => {
+                return replies.finish(self.show_traffic(port.into()));
+            }
             ControlRequest::Follow if self.lifecycle.is_settled() => {
                 return replies.finish(ControlReply::Done);
             }
@@ -268,7 +277,7 @@ impl NamedRun<'_> {
     }
 
     fn status(&self, now: Duration) -> RunStatus {
-        status::StatusFacts {
+        let status = status::StatusFacts {
             options: self.options,
             info: &self.control.info,
             interposer: self.interposer.name(),
@@ -279,6 +288,7 @@ impl NamedRun<'_> {
             ends: &self.workers.ends,
             now,
         }
-        .status()
+        .status();
+        RunStatus { traffic: self.traffic_of_ports(), ..status }
     }
 }

@@ -104,6 +104,7 @@ impl NamedRun<'_> {
         self.readiness.kill_abandoned();
         // Before the release, which sets a program for the time until the manager has closed a socket.
         self.pool.steer(live);
+        self.report_policy();
         self.release_spare(1);
         if self.lifecycle.is_stopping() && self.drains.is_empty() && !self.control.stop_requested {
             self.pool.reopen_for_next_run();

@@ -13,6 +13,7 @@ use super::NamedRun;
 use crate::control::continuation::{Continuation, RecordedWorker};
 use crate::error::RunError;
 use crate::event::RunEvent;
+use crate::handover::HandoverTraffic;
 use crate::orphans;
 use crate::orphans::{OrphanedWorker, Orphans};
 use crate::plan::RunBegin;
@@ -35,6 +36,8 @@ impl NamedRun<'_> {
     pub(super) fn take_over(&mut self, orphans: &Orphans) -> Result<(), RunError> {
         let failed = |errno| RunError::System("fcntl", std::io::Error::from(errno));
         let holds = self.learns_of_listeners();
+        let (rules, drained) = (orphans.traffic.clone(), Vec::new());
+        self.pool.restore_rules(&HandoverTraffic { rules, drained });
         self.pool.take_over(orphans, holds).map_err(failed)?;
         for worker in self.lifecycle.report() {
             let Some(start) = worker.instance else { continue };
@@ -112,6 +115,7 @@ impl NamedRun<'_> {
             workers,
             sockets,
             groups,
+            traffic: self.pool.own_rules().rules,
         }
     }
 }

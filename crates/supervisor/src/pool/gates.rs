@@ -7,7 +7,7 @@
 use sameport_policy::model::Address;
 
 use super::slots::Slots;
-use super::steering::Steering;
+use super::steering::{Selection, Steering};
 
 impl Steering {
     /// Adds a gate to a group and steers all new connections to it.
@@ -27,7 +27,7 @@ impl Steering {
             group.join(inode);
         }
         self.gates.insert(address.clone(), gate);
-        self.steer_to(slots, address, |member| *member == inode)
+        self.select(slots, address, Selection::OnlyGate, |member| *member == inode)
     }
 
     pub(super) fn close_all(&mut self, slots: &Slots) {

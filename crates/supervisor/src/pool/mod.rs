@@ -10,6 +10,7 @@ mod handover;
 pub(crate) mod inherited;
 mod opened;
 mod opened_fd;
+mod port_traffic;
 mod repair;
 mod replacement;
 mod settle;
@@ -18,6 +19,7 @@ mod status;
 mod steering;
 mod store;
 mod takeover;
+mod traffic;
 pub(crate) mod withdrawn;
 mod worker_view;
 
@@ -31,10 +33,13 @@ use sameport_sys::systemd::notify::ServiceManager;
 use tokio::sync::Notify;
 
 use crate::processes::ProcessTable;
+use crate::traffic::RunTraffic;
+pub(crate) use port_traffic::WorkerLoads;
 use slots::Slots;
 pub(crate) use status::AddressStatus;
 use steering::Steering;
 use store::ManagerStore;
+pub(crate) use traffic::PortKey;
 pub(crate) use worker_view::{BindResult, BlockedCall, WorkerSockets};
 
 /// The held sockets of one run.
@@ -87,11 +92,15 @@ struct WorkerRecord {
 }
 
 impl SocketPool {
-    pub(crate) fn new(queue: QueueMode, manager: Option<Arc<ServiceManager>>) -> Self {
+    pub(crate) fn new(
+        queue: QueueMode,
+        manager: Option<Arc<ServiceManager>>,
+        traffic: RunTraffic,
+    ) -> Self {
         let state = PoolState {
             queue,
             slots: Slots::default(),
-            steering: Steering::default(),
+            steering: Steering::new(traffic),
             store: ManagerStore::new(manager),
             workers: BTreeMap::new(),
             listens: Vec::new(),
@@ -118,17 +127,25 @@ impl SocketPool {
     }
 
     /// Adds a worker, before it starts.
-    pub(crate) fn begin(&self, start: InstanceId, replaces: Option<InstanceId>) {
+    pub(crate) fn begin(&self, start: InstanceId, ordinal: u16, replaces: Option<InstanceId>) {
         let record = WorkerRecord { replaces, ..WorkerRecord::default() };
         let mut state = self.state();
         state.cancel_withdrawal();
+        state.steering.traffic.worker_begins(start, ordinal);
         state.workers.insert(start, record);
+    }
+
+    /// Adds the first process of a worker.
+    pub(crate) fn started(&self, start: InstanceId, pid: i32) {
+        self.state().steering.traffic.worker_runs(start, pid);
+        self.processes().started(start, pid);
     }
 
     /// Removes a worker. Its sockets stay for the next one.
     pub(crate) fn ended(&self, start: InstanceId) {
         let mut state = self.state();
         state.workers.remove(&start);
+        state.steering.traffic.worker_ended(start);
         state.slots.ended(start);
         state.release_withdrawn();
         if !state.store.exists() {

@@ -6,21 +6,44 @@ use std::time::Instant;
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::systemd;
 use sameport_policy::systemd::StoredName;
-use sameport_policy::traffic::steering;
+use sameport_policy::traffic::classic::{ClassicGroup, NoProgram};
 use sameport_policy::traffic::steering::OrderedGroup;
+use sameport_policy::traffic::{SteeringTier, TrafficPolicy, TrafficRules, classic, decide};
 use sameport_sys::inspect;
 use sameport_sys::socket::WorkerSocket;
 
 use super::slots::Slots;
+use super::traffic::{PoolTraffic, PortKey};
+use crate::traffic::{RunTraffic, no_program};
 
 /// Why the members of a group cannot be told apart.
 const UNKNOWN_ORDER: &str =
     "its sockets are older than the supervisor, and their order in the kernel is not known";
 
+const NO_MEMBER: &str = "there is no member";
+
+/// An inode that no socket has.
+const NO_INODE: u64 = 0;
+
 const ONE_FOR_ALL: &str = "all workers accept from the one socket that a socket unit has opened";
 
-#[derive(Debug, Default)]
+/// What a program selects among.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Selection {
+    /// The members.
+    ByPolicy,
+    /// The members without the one that joins next.
+    WithoutNext,
+    /// The members while this one leaves.
+    WhileLeaving(u64),
+    /// The gate.
+    OnlyGate,
+}
+
+#[derive(Debug)]
 pub(crate) struct Steering {
+    /// The policy of each port.
+    pub(super) traffic: PoolTraffic,
     /// TCP members in the kernel's order.
     pub(super) groups: BTreeMap<Address, OrderedGroup<u64>>,
     /// Members that accept no connection, while the run drains.
@@ -41,6 +64,20 @@ pub(crate) struct Steering {
 }
 
 impl Steering {
+    pub(super) fn new(run: RunTraffic) -> Self {
+        Self {
+            traffic: PoolTraffic::new(run),
+            groups: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            withdrawn: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            served: BTreeMap::new(),
+            unordered: BTreeSet::new(),
+            failures: BTreeMap::new(),
+        }
+    }
+
     /// Why the members of this group cannot be told apart: the kernel counts members of other programs
     /// too.
     pub(super) fn obstacle(&self, address: &Address) -> Option<String> {
@@ -67,17 +104,18 @@ impl Steering {
             return;
         }
         let members = slots.members(address);
-        let takers = self.takers(address, &members);
+        let takers = self.takers(slots, address, &members);
         let Some(any) = self.any(slots, address) else { return };
         let is_probed = self.probes.values().any(|(at, _)| at == address);
-        let outcome = if takers.len() == members.len() && !is_probed {
-            any.stop_steering().map_err(|errno| errno.to_string())
-        } else if let Some(obstacle) = self.obstacle(address) {
+        let has_policy = self.traffic.rules(PortKey::of(address)).is_some();
+        let is_plain = takers.len() == members.len() && !is_probed && !has_policy;
+        let outcome = if let Some(obstacle) = (!is_plain).then(|| self.obstacle(address)).flatten()
+        {
             // The kernel's hash is fair to the other members; a program would leave them out.
             let _ = any.stop_steering();
             Err(obstacle)
         } else {
-            self.steer_to(slots, address, |inode| takers.contains(inode))
+            self.select(slots, address, Selection::ByPolicy, |inode| takers.contains(inode))
         };
         match outcome {
             Ok(()) => self.failures.remove(address),
@@ -97,25 +135,41 @@ impl Steering {
         members.iter().find_map(|inode| slots.sockets.get(inode))
     }
 
-    pub(super) fn steer_to(
+    /// Sets the program of a group, or none if the kernel's hash does the same. `takes`: the members that get
+    /// new connections.
+    pub(super) fn select(
         &self,
         slots: &Slots,
         address: &Address,
+        selection: Selection,
         takes: impl Fn(&u64) -> bool,
     ) -> Result<(), String> {
+        let (group, any) =
+            self.groups.get(address).zip(self.any(slots, address)).ok_or(NO_MEMBER)?;
+        let hash = TrafficRules::new(TrafficPolicy::Hash);
+        let rules = match selection {
+            Selection::OnlyGate => &hash,
+            _ => self.traffic.rules(PortKey::of(address)).unwrap_or(&hash),
+        };
+        let facts = self.traffic.facts(slots, address, group.members(), takes);
+        let plan = decide(&facts, rules, SteeringTier::Classic).map_err(|why| why.to_string())?;
         let probes = self.probes.iter().filter(|(_, (at, _))| at == address);
         let probes: Vec<(u16, u64)> = probes.map(|(port, (_, inode))| (*port, *inode)).collect();
-        let program = self.groups.get(address).and_then(|group| {
-            let targets =
-                probes.iter().filter_map(|(port, inode)| Some((*port, group.index(inode)?)));
-            Some(steering::with_fixed_ports(&targets.collect::<Vec<_>>(), group.program(takes)?))
-        });
-        match (program, self.any(slots, address)) {
-            (Some(program), Some(any)) => {
-                any.steer(&program).map_err(|errno| format!("the kernel refused it: {errno}"))
-            }
-            _ => Err("there are too many members".into()),
+        let mut order = group.members().to_vec();
+        if selection == Selection::WithoutNext {
+            order.push(NO_INODE);
         }
+        let leaving = match selection {
+            Selection::WhileLeaving(inode) => Some(inode),
+            _ => None,
+        };
+        let selected = ClassicGroup { order: &order, probes: &probes, leaving };
+        let set = match classic::program(&plan, &selected) {
+            Ok(program) => any.steer(&program),
+            Err(NoProgram::Hash) => any.stop_steering(),
+            Err(why) => return Err(no_program(why).to_owned()),
+        };
+        set.map_err(|errno| format!("the kernel refused it: {errno}"))
     }
 
     /// Sets a program that gives nothing to the socket that joins the group next.
@@ -125,7 +179,7 @@ impl Steering {
         }
         let members = slots.members(address);
         let live = |inode: &u64| members.get(inode).copied().unwrap_or(false);
-        if let Err(why) = self.steer_to(slots, address, live) {
+        if let Err(why) = self.select(slots, address, Selection::WithoutNext, live) {
             self.failures.insert(address.clone(), why);
         }
     }
@@ -133,8 +187,7 @@ impl Steering {
     /// Sets a program that stays right when this member leaves: the kernel moves the last member to its
     /// index. Gives the address of its group.
     pub(super) fn prepare_removal(&self, slots: &Slots, inode: u64) -> Option<Address> {
-        let (address, group) =
-            self.groups.iter().find(|(_, group)| group.index(&inode).is_some())?;
+        let (address, _) = self.groups.iter().find(|(_, group)| group.index(&inode).is_some())?;
         if !self.unordered.contains(address) {
             let members = slots.members(address);
             let gate = self.gates.get(address).map(WorkerSocket::inode);
@@ -142,11 +195,8 @@ impl Steering {
                 Some(gate) => *inode == gate,
                 None => members.get(inode).copied().unwrap_or(false),
             };
-            let program = group.program_while_leaving(&inode, live);
-            if let (Some(program), Some(any)) = (program, self.any(slots, address)) {
-                // On failure the kernel's hash selects until the next program is set.
-                let _ = any.steer(&program);
-            }
+            // On failure the kernel's hash selects until the next program is set.
+            let _ = self.select(slots, address, Selection::WhileLeaving(inode), live);
         }
         Some(address.clone())
     }
@@ -200,9 +250,17 @@ impl Steering {
     }
 
     /// The members that get new connections: those of live workers, else those that got some last.
-    fn takers(&mut self, address: &Address, members: &BTreeMap<u64, bool>) -> BTreeSet<u64> {
-        let live: BTreeSet<u64> =
-            members.iter().filter(|(_, live)| **live).map(|(inode, _)| *inode).collect();
+    fn takers(
+        &mut self,
+        slots: &Slots,
+        address: &Address,
+        members: &BTreeMap<u64, bool>,
+    ) -> BTreeSet<u64> {
+        let takes = |inode: &u64| {
+            members.get(inode) == Some(&true)
+                && !self.traffic.is_drained(slots, PortKey::of(address), *inode)
+        };
+        let live: BTreeSet<u64> = members.keys().copied().filter(takes).collect();
         if !live.is_empty() {
             self.served.insert(address.clone(), live.clone());
             return live;

@@ -16,7 +16,13 @@ impl SocketPool {
     /// not inherit.
     pub(crate) fn take_over(&self, orphans: &Orphans, all: bool) -> Result<(), Errno> {
         let PoolState { slots, steering, workers, .. } = &mut *self.state();
-        workers.extend(orphans.workers.iter().map(|it| (it.start, WorkerRecord::default())));
+        for worker in &orphans.workers {
+            workers.insert(worker.start, WorkerRecord::default());
+            steering.traffic.worker_begins(worker.start, worker.ordinal);
+            if let Some(first) = worker.processes.first() {
+                steering.traffic.worker_runs(worker.start, first.pid());
+            }
+        }
         let mut members: BTreeMap<Address, BTreeSet<u64>> = BTreeMap::new();
         for OrphanedSocket { socket, address, users, passed } in &orphans.sockets {
             if !all && !passed {

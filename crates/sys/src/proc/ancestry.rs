@@ -37,6 +37,14 @@ pub fn working_directory(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
+/// The name of the program of a process, with other characters in the place of bytes that are not UTF-8:
+/// `/proc/PID/comm`, `proc_pid_comm(5)`.
+#[must_use]
+pub fn program_name(pid: i32) -> Option<String> {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned())
+}
+
 fn is_named(pid: i32, program: &str) -> bool {
     std::fs::read(format!("/proc/{pid}/comm"))
         .is_ok_and(|name| name.strip_suffix(b"\n") == Some(program.as_bytes()))

@@ -4,10 +4,12 @@ mod ancestry;
 pub(crate) mod cgroups;
 pub(crate) mod details;
 pub(crate) mod fd_scan;
+mod processors;
 mod same_program;
 pub(crate) mod sysctl;
 
 pub(crate) use ancestry::command_line;
-pub use ancestry::{ProcessCommand, ancestor_commands, working_directory};
+pub use ancestry::{ProcessCommand, ancestor_commands, program_name, working_directory};
+pub use processors::processors;
 pub use same_program::{ancestors, executable_id};
 pub use sysctl::{check_ptrace_scope, kernel_settings};

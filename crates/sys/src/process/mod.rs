@@ -34,7 +34,7 @@ pub use memory::read_memory;
 pub use spawn::{SpawnOptions, SpawnedWorker, StartError, spawn};
 pub use thread::{ThreadRights, ThreadState, first_unprivileged_port, thread_rights, thread_state};
 pub use tree::{
-    EndedChild, adopt_orphans, ancestry, group_of, is_descendant, is_exiting, reap, signal,
-    signal_group, wait_exit,
+    EndedChild, adopt_orphans, ancestry, group_of, is_descendant, is_exiting, is_stopped, reap,
+    signal, signal_group, wait_exit,
 };
 pub(crate) use tree::{is_gone, parent, thread_has_ended};

@@ -121,6 +121,13 @@ pub fn is_exiting(pid: i32) -> bool {
     flags.is_none_or(|flags| flags & PF_EXITING != 0)
 }
 
+/// Whether a process is stopped, by a signal or a debugger: state `T` or `t`, `proc_pid_stat(5)`.
+#[must_use]
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = after_name(&format!("/proc/{pid}/stat"));
+    stat.is_some_and(|stat| stat.trim_start().starts_with(['T', 't']))
+}
+
 /// Whether no process has this id.
 pub(crate) fn is_gone(pid: i32) -> bool {
     let pid = if pid > 0 { Pid::from_raw(pid) } else { None };

@@ -44,6 +44,24 @@ impl WorkerSocket {
         }
     }
 
+    /// The cookie, which no other socket has until the machine ends (`SO_COOKIE`, `socket(7)`, Linux 4.12).
+    ///
+    /// # Errors
+    ///
+    /// Errors of `getsockopt(2)`.
+    pub fn cookie(&self) -> Result<u64, Errno> {
+        sockopt::socket_cookie(self.as_fd())
+    }
+
+    /// The processor that the program has chosen for the socket (`SO_INCOMING_CPU`, `socket(7)`, Linux 3.19);
+    /// `None` if it has chosen none. Of a socket that receives, it is the processor of the last packet.
+    #[must_use]
+    pub fn incoming_cpu(&self) -> Option<u32> {
+        let processor = sockopt::socket_incoming_cpu(self.as_fd()).ok()?;
+        // -1: none.
+        (processor != u32::MAX).then_some(processor)
+    }
+
     /// Drops the SYNs of new clients, or no longer: they retransmit, first after 1 s, and reach another
     /// member once this socket has left the group. Handshakes in progress, and queued connections,
     /// continue. See [`Self::open_gate`] for the exception. `IP_MINTTL` (Linux 2.6.34),

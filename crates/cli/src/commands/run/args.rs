@@ -1,10 +1,11 @@
 //! The options of `sameport run`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use sameport_policy::addr::{AddrSpec, Host, PortSpec};
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
@@ -12,6 +13,7 @@ use sameport_policy::bind::verdict::SharedPort;
 use sameport_policy::launch::UserSpec;
 use sameport_policy::model::name::RunName;
 use sameport_policy::readiness::HttpTarget;
+use sameport_policy::traffic::TrafficPolicy;
 
 use super::drain_args::DrainArgs;
 use crate::args::{
@@ -67,6 +69,10 @@ pub(crate) struct Args {
     /// the second worker binds PORT+1, and so on; can be repeated
     #[arg(long, value_name = "PORT", value_parser = parse_port)]
     pub(super) each: Vec<SharedPort>,
+    /// Which worker gets the next connection; `auto`: `two-choices` (the less loaded of two random ones),
+    /// without root `random` [default: one that is ready, by the kernel's hash]
+    #[arg(long, value_name = "POLICY", value_parser = PolicyParser)]
+    pub(super) policy: Option<PolicyArgument>,
     /// The interposer that changes the program's binds
     #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
     pub(super) via: ViaArgument,
@@ -210,6 +216,41 @@ fn ready(text: &str) -> Result<ReadyArgument, &'static str> {
             Ok(ReadyArgument::Exec(command.into()))
         }
         _ => Err(EXPECTED),
+    }
+}
+
+/// The values of `--policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PolicyArgument {
+    /// The best one of this machine.
+    Auto,
+    /// This one.
+    Only(TrafficPolicy),
+}
+
+/// Reads a policy, and names those that a shell completes.
+#[derive(Clone)]
+pub(super) struct PolicyParser;
+
+impl TypedValueParser for PolicyParser {
+    type Value = PolicyArgument;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<PolicyArgument, clap::Error> {
+        let parse = |text: String| match text.as_str() {
+            "auto" => Ok(PolicyArgument::Auto),
+            text => text.parse().map(PolicyArgument::Only),
+        };
+        StringValueParser::new().try_map(parse).parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = TrafficPolicy::ALL.iter().map(|policy| policy.name());
+        Some(Box::new(names.chain(["auto"]).map(PossibleValue::new)))
     }
 }
 

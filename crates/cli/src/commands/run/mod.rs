@@ -27,6 +27,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     refuse_twice(&args.named.listen)?;
     refuse_half_private(&args)?;
     refuse_ineffective(&args)?;
+    refuse_one_queue(&args)?;
     let mut reporter = StderrLines::new(args.quiet);
     let plan = plan::run_plan(args)?;
     let outcome = sameport_supervisor::run(&plan, &mut |event| reporter.report(&event));
@@ -109,6 +110,20 @@ fn refuse_ineffective(args: &Args) -> Result<(), Failure> {
             Err(Failure::usage(format!("{option} is for --via {via} only")).hint("leave it out"))
         }
     }
+}
+
+/// A policy for workers that all accept from one socket.
+fn refuse_one_queue(args: &Args) -> Result<(), Failure> {
+    let option = match args {
+        Args { policy: None, .. } => return Ok(()),
+        Args { named: NamedArgs { queue: QueueArgument::Shared, .. }, .. } => "--queue shared",
+        Args { named: NamedArgs { listen, .. }, .. } if !listen.is_empty() => "--listen",
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(format!(
+        "--policy has nothing to choose with {option}: all workers accept from one socket"
+    ))
+    .hint("leave one of the two out"))
 }
 
 #[cfg(test)]

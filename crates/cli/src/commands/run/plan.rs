@@ -9,12 +9,13 @@ use sameport_policy::systemd::Activation;
 use sameport_policy::watchdog::WatchdogVariables;
 use sameport_supervisor::{
     BindOptions, ChildPolicy, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
-    NamedOptions, PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan,
-    SharingScope, WorkerUser,
+    NamedOptions, PolicyChoice, PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment,
+    RunPlan, SharingScope, WorkerUser,
 };
 
 use super::args::{
-    Args, ChildrenArgument, LaunchArgs, NamedArgs, QueueArgument, ReadyArgument, ViaArgument,
+    Args, ChildrenArgument, LaunchArgs, NamedArgs, PolicyArgument, QueueArgument, ReadyArgument,
+    ViaArgument,
 };
 use crate::error::{Failure, directory_failure, user_failure};
 use crate::operations::named_runs::own_service;
@@ -42,6 +43,10 @@ pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
             each: args.each,
         },
         scope: SharingScope { group: args.together.group, join: args.together.join },
+        policy: args.policy.map(|policy| match policy {
+            PolicyArgument::Auto => PolicyChoice::Auto,
+            PolicyArgument::Only(policy) => PolicyChoice::Only(policy),
+        }),
         private: args.together.private,
         io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
         give_up_privileges: args.no_new_privs,

@@ -88,6 +88,10 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
             "warning: a worker stopped the listener on {address} (connect with AF_UNSPEC); it listens \
              again, and the connections that waited there are lost"
         )],
+        RunEvent::PolicyNotInForce { address, why } => vec![format!(
+            "warning: the policy is not in force on {}, where the kernel's hash selects: {why}",
+            address.labelled()
+        )],
         RunEvent::Unkillable { pids } => {
             vec![format!("error: {} did not end by SIGKILL", processes(pids))]
         }

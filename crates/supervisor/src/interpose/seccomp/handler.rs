@@ -24,6 +24,7 @@ use crate::group_check::GroupCheck;
 use crate::interpose::kept::KeptSockets;
 use crate::pool::WorkerSockets;
 use crate::report::Report;
+use crate::traffic::listens::OrderedListens;
 
 /// The answer to a worker's call.
 #[derive(Debug)]
@@ -107,6 +108,8 @@ pub(super) struct NotificationHandler {
     pub(super) kept: KeptSockets,
     pub(super) own_sockets: OwnSockets,
     pub(super) held: Option<WorkerSockets>,
+    /// The groups of a run that holds no sockets, and the worker's ordinal.
+    pub(super) listens: Option<(OrderedListens, u16)>,
     /// Whether a process of the worker has restricted itself (Landlock).
     pub(super) restricted: Arc<AtomicBool>,
 }

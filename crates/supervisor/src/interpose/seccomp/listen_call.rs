@@ -154,6 +154,11 @@ impl NotificationHandler {
             (ListenCaller::HeldSockets, Some(held)) => {
                 held.listen(blocked, socket, address, backlog)
             }
+            (ListenCaller::Supervisor | ListenCaller::Worker, _)
+                if let Some((listens, ordinal)) = &self.listens =>
+            {
+                listens.listen(&socket, address, backlog, *ordinal)
+            }
             (ListenCaller::Supervisor, _) => socket.listen(backlog),
             (ListenCaller::Worker | ListenCaller::HeldSockets, _) => {
                 return Ok(CallReply::Continue);

@@ -29,6 +29,8 @@ use crate::group_check::GroupCheck;
 use crate::plan::RunPlan;
 use crate::pool::WorkerSockets;
 use crate::report::{Report, Reporter};
+use crate::traffic::RunTraffic;
+use crate::traffic::listens::OrderedListens;
 use answer_thread::AnswerThreads;
 use handler::{NotificationHandler, WorkerCalls};
 use own_sockets::OwnSockets;
@@ -43,6 +45,7 @@ pub(crate) struct SeccompInterposer {
     group_check: GroupCheck,
     owner: Option<u32>,
     kept: KeptSockets,
+    listens: Option<OrderedListens>,
     threads: Option<(AnswerThreads, Sender<Report>)>,
 }
 
@@ -72,6 +75,7 @@ impl SeccompInterposer {
             group_check: GroupCheck::new(plan),
             owner: plan.owner(),
             kept: KeptSockets::default(),
+            listens: ordered_listens(plan),
             threads: None,
         })
     }
@@ -124,6 +128,7 @@ impl Interposer for SeccompInterposer {
             own_sockets: OwnSockets::default(),
             restricted: Arc::default(),
             held,
+            listens: self.listens.clone().map(|listens| (listens, ordinal)),
         };
         threads.add(listener, WorkerCalls::new(handler))
     }
@@ -144,6 +149,17 @@ impl Interposer for SeccompInterposer {
     fn kept_sockets(&self) -> KeptSockets {
         self.kept.clone()
     }
+
+    fn ordered_listens(&self) -> Option<OrderedListens> {
+        self.listens.clone()
+    }
+}
+
+/// The groups of a plain run with a policy. The pool of a named run has its own.
+fn ordered_listens(plan: &RunPlan) -> Option<OrderedListens> {
+    let is_plain = plan.named.is_none();
+    let traffic = is_plain.then(|| RunTraffic::of(plan).ok()).flatten()?;
+    OrderedListens::of(&traffic)
 }
 
 /// Whether the supervisor binds sockets of workers: held datagram sockets, sockets that a map rule moves,

@@ -1,0 +1,250 @@
+//! The traffic of one port: its rules, its members, and what holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sameport_policy::lifecycle::InstanceId;
+use sameport_policy::model::{Address, Protocol};
+use sameport_policy::traffic::shares::wanted_shares;
+use sameport_policy::traffic::{
+    MemberState, MemberTraffic, PlannedMember, SteeringTier, TrafficFacts, TrafficPolicy,
+    TrafficRules, TrafficStatus, decide,
+};
+use sameport_sys::{proc, process};
+
+use super::steering::Steering;
+use super::traffic::PortKey;
+use super::{PoolState, SocketPool};
+use crate::control::protocol::PortRules;
+use crate::handover::HandoverTraffic;
+
+const NO_ORDER_OF_DATAGRAMS: &str = "the order of its datagram sockets in the kernel is not known";
+
+/// What the pool does not know about its workers.
+pub(crate) struct WorkerLoads {
+    /// Open connections on the port.
+    pub(crate) open: BTreeMap<InstanceId, u32>,
+    /// Workers that finish what they have.
+    pub(crate) draining: BTreeSet<InstanceId>,
+    /// Workers that leave connections in their queue.
+    pub(crate) stalled: BTreeSet<InstanceId>,
+}
+
+impl SocketPool {
+    /// The facts about the members of a port; `None` if the run has no socket there.
+    pub(crate) fn traffic_facts(&self, port: PortKey) -> Option<TrafficFacts> {
+        self.state().port_facts(port)
+    }
+
+    /// The tier that carries policies out.
+    pub(crate) fn tier(&self) -> SteeringTier {
+        self.state().steering.traffic.run.tier
+    }
+
+    /// Sets the rules of a port; `None`: the kernel's hash. Gives the addresses where they do not hold.
+    pub(crate) fn set_rules(
+        &self,
+        port: PortKey,
+        rules: Option<TrafficRules>,
+    ) -> Vec<(Address, String)> {
+        let mut state = self.state();
+        state.steering.traffic.set_rules(port, rules);
+        state.steer_port(port)
+    }
+
+    /// Gives workers nothing new on a port, or gives them new connections again.
+    pub(crate) fn drain_on(&self, port: PortKey, workers: &BTreeSet<InstanceId>, undo: bool) {
+        let mut state = self.state();
+        for start in workers {
+            state.steering.traffic.drain(port, *start, !undo);
+        }
+        state.steer_port(port);
+    }
+
+    /// What requests have set, for the next supervisor.
+    pub(crate) fn own_rules(&self) -> HandoverTraffic {
+        let traffic = &self.state().steering.traffic;
+        HandoverTraffic { rules: traffic.own_rules(), drained: traffic.drained() }
+    }
+
+    /// Continues with what requests have set before. Steers nothing.
+    pub(crate) fn restore_rules(&self, earlier: &HandoverTraffic) {
+        let traffic = &mut self.state().steering.traffic;
+        for PortRules { port, rules } in &earlier.rules {
+            traffic.set_rules((*port).into(), rules.clone());
+        }
+        for (port, start) in &earlier.drained {
+            traffic.drain((*port).into(), *start, true);
+        }
+    }
+
+    /// The workers with a socket on a port that get new connections there.
+    pub(crate) fn takers_on(&self, port: PortKey) -> BTreeSet<InstanceId> {
+        let state = self.state();
+        let slots = &state.slots;
+        let of_port = state.addresses_of(port);
+        let members = of_port.iter().flat_map(|address| slots.members(address));
+        members
+            .filter(|(inode, live)| {
+                *live && !state.steering.traffic.is_drained(slots, port, *inode)
+            })
+            .flat_map(|(inode, _)| slots.held.users(inode))
+            .filter(|start| slots.live.contains(start))
+            .collect()
+    }
+
+    /// The ports of the run that have rules, or a worker that is drained.
+    pub(crate) fn ports_with_rules(&self) -> BTreeSet<PortKey> {
+        let state = self.state();
+        let ports = state.slots.held.addresses().into_iter().map(PortKey::of);
+        ports.filter(|port| state.steering.traffic.is_set(*port)).collect()
+    }
+
+    /// The addresses where a policy is not in force, each once for each reason.
+    pub(crate) fn new_policy_failures(&self) -> Vec<(Address, String)> {
+        let Steering { traffic, failures, .. } = &mut self.state().steering;
+        let has_policy = |address: &Address| traffic.rules(PortKey::of(address)).is_some();
+        let present: BTreeMap<Address, String> = failures
+            .iter()
+            .filter(|(address, _)| has_policy(address))
+            .map(|(address, why)| (address.clone(), why.clone()))
+            .collect();
+        let told = std::mem::replace(&mut traffic.told, present.clone());
+        present.into_iter().filter(|(address, why)| told.get(address) != Some(why)).collect()
+    }
+
+    /// What holds for a port; `None` if the run has no socket there.
+    pub(crate) fn traffic(&self, port: PortKey, loads: &WorkerLoads) -> Option<TrafficStatus> {
+        let state = self.state();
+        let facts = state.port_facts(port)?;
+        let given = state.steering.traffic.given_rules(port).cloned();
+        let rules = given.unwrap_or_else(|| TrafficRules::new(TrafficPolicy::Hash));
+        // Of this tier every policy has a plan, also one that is not in force.
+        let plan = decide(&facts, &rules, SteeringTier::Extended);
+        let in_force = state.in_force(port);
+        let has_program = state.steering.traffic.rules(port).is_some() && in_force.is_ok();
+        let shares = plan.as_ref().map(wanted_shares).unwrap_or_default();
+        let planned = plan.iter().flat_map(|plan| &plan.members);
+        let members = planned.zip(shares).map(|(member, share)| {
+            let share = share.filter(|_| in_force.is_ok());
+            state.member_traffic(port, member, share, loads)
+        });
+        let members = members.collect();
+        let addresses: BTreeSet<String> =
+            facts.members.iter().map(|member| member.address.to_string()).collect();
+        Some(TrafficStatus {
+            protocol: port.protocol,
+            port: port.port,
+            addresses: addresses.into_iter().collect(),
+            tier: has_program.then_some(state.steering.traffic.run.tier),
+            rules,
+            in_force,
+            members,
+            choices: None,
+            remarks: plan.err().map(|refusal| refusal.to_string()).into_iter().collect(),
+        })
+    }
+}
+
+impl PoolState {
+    fn addresses_of(&self, port: PortKey) -> Vec<Address> {
+        let all = self.slots.held.addresses().into_iter();
+        all.filter(|address| PortKey::of(address) == port).cloned().collect()
+    }
+
+    /// Steers the groups of a port. Gives those where the rules do not hold.
+    fn steer_port(&mut self, port: PortKey) -> Vec<(Address, String)> {
+        let Self { slots, steering, .. } = self;
+        let addresses = slots.held.addresses().into_iter();
+        let addresses: Vec<Address> =
+            addresses.filter(|address| PortKey::of(address) == port).cloned().collect();
+        for address in &addresses {
+            if address.protocol == Protocol::Tcp {
+                steering.steer(slots, address);
+            }
+        }
+        let failed = |address| Some((address, self.steering.failures.get(address)?));
+        let failures = addresses.iter().filter_map(failed);
+        failures.map(|(address, why)| (address.clone(), why.clone())).collect()
+    }
+
+    fn port_facts(&self, port: PortKey) -> Option<TrafficFacts> {
+        let Self { slots, steering, .. } = self;
+        let mut all: Option<TrafficFacts> = None;
+        for address in self.addresses_of(port) {
+            let members = slots.members(&address);
+            let sockets: Vec<u64> = members.keys().copied().collect();
+            let takes = |inode: &u64| {
+                members.get(inode) == Some(&true)
+                    && !steering.traffic.is_drained(slots, port, *inode)
+            };
+            let mut facts = steering.traffic.facts(slots, &address, &sockets, takes);
+            facts.order_unknown = match port.protocol {
+                Protocol::Tcp => steering.obstacle(&address),
+                Protocol::Udp => Some(NO_ORDER_OF_DATAGRAMS.to_owned()),
+            };
+            match &mut all {
+                None => all = Some(facts),
+                Some(all) => {
+                    all.members.extend(facts.members);
+                    all.order_unknown = all.order_unknown.take().or(facts.order_unknown);
+                }
+            }
+        }
+        all
+    }
+
+    /// Whether the rules hold on every address of the port.
+    fn in_force(&self, port: PortKey) -> Result<(), String> {
+        let is_of_port = |(address, _): &(&Address, &String)| PortKey::of(address) == port;
+        match self.steering.failures.iter().find(is_of_port) {
+            Some((_, why)) => Err(why.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn member_traffic(
+        &self,
+        port: PortKey,
+        member: &PlannedMember,
+        share_wanted: Option<f64>,
+        loads: &WorkerLoads,
+    ) -> MemberTraffic {
+        let Self { slots, steering, .. } = self;
+        let inodes: Vec<u64> = member.sockets.iter().map(|socket| socket.inode).collect();
+        let user = inodes.iter().flat_map(|inode| slots.held.users(*inode)).max();
+        let worker = user.and_then(|start| steering.traffic.worker(start));
+        let addresses = inodes.iter().filter_map(|inode| slots.held.address(*inode));
+        let queues = inodes.iter().filter_map(|inode| slots.sockets.get(inode));
+        let queues: Vec<_> = queues.filter_map(|socket| socket.accept_queue().ok()).collect();
+        let is_full = queues.iter().any(|queue| queue.limit > 0 && queue.waiting > queue.limit);
+        let is = |these: &BTreeSet<InstanceId>| user.is_some_and(|start| these.contains(&start));
+        let is_stopped = member.pid.is_some_and(process::is_stopped);
+        let is_drained =
+            inodes.iter().any(|inode| steering.traffic.is_drained(slots, port, *inode));
+        let state = match () {
+            () if is_full || is_stopped || is(&loads.stalled) => MemberState::Hung,
+            () if is_drained || is(&loads.draining) => MemberState::Draining,
+            () if !member.admitted => MemberState::HeldBack,
+            () => MemberState::Serving,
+        };
+        MemberTraffic {
+            pid: member.pid,
+            program: member.pid.and_then(proc::program_name),
+            run: worker.and(steering.traffic.run.names.run.as_ref()).map(ToString::to_string),
+            worker: worker.map(|worker| worker.ordinal),
+            addresses: addresses.map(ToString::to_string).collect(),
+            inodes: inodes.clone(),
+            weight: Some(member.weight),
+            rank: Some(member.rank),
+            canary: member.canary,
+            share_wanted,
+            share_seen: None,
+            chosen: None,
+            open: user.and_then(|start| loads.open.get(&start)).copied(),
+            queue: Some(queues.iter().map(|queue| queue.waiting).sum()),
+            backlog: Some(queues.iter().map(|queue| queue.limit).sum()),
+            drops: None,
+            state,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The policy of a pool: the rules of its ports, and the facts about the members of its groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sameport_policy::lifecycle::InstanceId;
+use sameport_policy::model::{Address, Protocol};
+use sameport_policy::traffic::{
+    SocketId, TrafficFacts, TrafficMember, TrafficPolicy, TrafficRules,
+};
+use sameport_sys::proc::processors;
+use sameport_sys::socket::WorkerSocket;
+
+use super::slots::Slots;
+use crate::control::protocol::{PortRules, TrafficPort};
+use crate::traffic::RunTraffic;
+
+/// A port of one protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PortKey {
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+}
+
+impl PortKey {
+    /// The port of an address.
+    pub(crate) fn of(address: &Address) -> Self {
+        Self { protocol: address.protocol, port: address.port() }
+    }
+}
+
+impl From<TrafficPort> for PortKey {
+    fn from(TrafficPort { udp, port }: TrafficPort) -> Self {
+        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+        Self { protocol, port }
+    }
+}
+
+impl From<PortKey> for TrafficPort {
+    fn from(PortKey { protocol, port }: PortKey) -> Self {
+        Self { udp: protocol == Protocol::Udp, port }
+    }
+}
+
+/// The rules of the ports, and the workers as selectors name them.
+#[derive(Debug)]
+pub(super) struct PoolTraffic {
+    pub(super) run: RunTraffic,
+    /// Rules of single ports, from `steer`; `None`: the kernel's hash.
+    ports: BTreeMap<PortKey, Option<TrafficRules>>,
+    /// Workers that get nothing new on a port, from `drain`.
+    drained: BTreeSet<(PortKey, InstanceId)>,
+    workers: BTreeMap<InstanceId, KnownWorker>,
+    /// Failures that were reported, by address.
+    pub(super) told: BTreeMap<Address, String>,
+}
+
+/// A worker as its members are described.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KnownWorker {
+    pub(super) ordinal: u16,
+    pub(super) pid: Option<i32>,
+    /// Whether it is of the new version of a canary.
+    pub(super) is_canary: bool,
+}
+
+impl PoolTraffic {
+    pub(super) fn new(run: RunTraffic) -> Self {
+        Self {
+            run,
+            ports: BTreeMap::new(),
+            drained: BTreeSet::new(),
+            workers: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// The rules of a port; `None` for the kernel's hash.
+    pub(super) fn rules(&self, port: PortKey) -> Option<&TrafficRules> {
+        self.given_rules(port)
+            .filter(|rules| rules.policy != TrafficPolicy::Hash || rules.canary.is_some())
+    }
+
+    /// The rules of a port as a user has given them.
+    pub(super) fn given_rules(&self, port: PortKey) -> Option<&TrafficRules> {
+        match self.ports.get(&port) {
+            Some(own) => own.as_ref(),
+            None => self.run.rules(port.protocol),
+        }
+    }
+
+    pub(super) fn set_rules(&mut self, port: PortKey, rules: Option<TrafficRules>) {
+        self.ports.insert(port, rules);
+    }
+
+    /// Whether the port has rules, or a worker that is drained.
+    pub(super) fn is_set(&self, port: PortKey) -> bool {
+        self.given_rules(port).is_some() || self.drained.iter().any(|(at, _)| *at == port)
+    }
+
+    /// What requests have set, for the next supervisor.
+    pub(super) fn own_rules(&self) -> Vec<PortRules> {
+        let rules = self.ports.iter();
+        rules
+            .map(|(port, rules)| PortRules { port: (*port).into(), rules: rules.clone() })
+            .collect()
+    }
+
+    /// The workers that get nothing new, by port.
+    pub(super) fn drained(&self) -> Vec<(TrafficPort, InstanceId)> {
+        self.drained.iter().map(|(port, start)| ((*port).into(), *start)).collect()
+    }
+
+    pub(super) fn worker_begins(&mut self, start: InstanceId, ordinal: u16) {
+        self.workers.insert(start, KnownWorker { ordinal, pid: None, is_canary: false });
+    }
+
+    pub(super) fn worker_runs(&mut self, start: InstanceId, pid: i32) {
+        if let Some(worker) = self.workers.get_mut(&start) {
+            worker.pid = Some(pid);
+        }
+    }
+
+    pub(super) fn worker_ended(&mut self, start: InstanceId) {
+        self.workers.remove(&start);
+        self.drained.retain(|(_, drained)| *drained != start);
+    }
+
+    pub(super) fn worker(&self, start: InstanceId) -> Option<KnownWorker> {
+        self.workers.get(&start).copied()
+    }
+
+    /// Lets a worker have nothing new on a port, or everything again.
+    pub(super) fn drain(&mut self, port: PortKey, start: InstanceId, is_drained: bool) {
+        match is_drained {
+            true => self.drained.insert((port, start)),
+            false => self.drained.remove(&(port, start)),
+        };
+    }
+
+    /// Whether every user of this socket is drained on the port.
+    pub(super) fn is_drained(&self, slots: &Slots, port: PortKey, inode: u64) -> bool {
+        let users = slots.held.users(inode);
+        !users.is_empty() && users.iter().all(|start| self.drained.contains(&(port, *start)))
+    }
+
+    /// The facts about these sockets of one address. `takes`: whether a socket gets new connections.
+    pub(super) fn facts(
+        &self,
+        slots: &Slots,
+        address: &Address,
+        sockets: &[u64],
+        takes: impl Fn(&u64) -> bool,
+    ) -> TrafficFacts {
+        let members = sockets.iter().map(|inode| TrafficMember {
+            admitted: takes(inode),
+            ..self.member(slots, address, *inode)
+        });
+        let mut facts = TrafficFacts::new(address.protocol, members.collect());
+        facts.holds_newcomers = true;
+        let needs_processors =
+            |it: &TrafficRules| matches!(it.policy, TrafficPolicy::Cpu | TrafficPolicy::Numa);
+        if self.rules(PortKey::of(address)).is_some_and(needs_processors) {
+            facts.processors = processors();
+        }
+        facts
+    }
+
+    fn member(&self, slots: &Slots, address: &Address, inode: u64) -> TrafficMember {
+        let socket = slots.sockets.get(&inode);
+        let id = SocketId { inode, cookie: socket.and_then(|socket| socket.cookie().ok()) };
+        // Of a worker and its replacement, the replacement.
+        let worker = slots.held.users(inode).iter().max().and_then(|start| self.worker(*start));
+        TrafficMember {
+            pid: worker.and_then(|worker| worker.pid),
+            run: self.run.names.run.clone().filter(|_| worker.is_some()),
+            group: self.run.names.group.clone().filter(|_| worker.is_some()),
+            worker: worker.map(|worker| worker.ordinal),
+            canary: worker.is_some_and(|worker| worker.is_canary),
+            incoming_cpu: socket.and_then(WorkerSocket::incoming_cpu),
+            ..TrafficMember::new(id, address.clone())
+        }
+    }
+}

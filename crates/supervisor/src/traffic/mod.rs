@@ -1,0 +1,148 @@
+//! The policy of a run (`--policy`): which worker gets a new connection, and which tier of the kernel
+//! makes it so.
+//!
+//! `sameport_policy::traffic` decides. Named runs carry a plan out with their held sockets (`pool`);
+//! `listens` does it for runs that hold none.
+
+pub(crate) mod listens;
+
+use sameport_policy::model::Protocol;
+use sameport_policy::model::name::RunName;
+use sameport_policy::traffic::classic::NoProgram;
+use sameport_policy::traffic::{
+    SteeringTier, TrafficFacts, TrafficPolicy, TrafficRefusal, TrafficRules, decide,
+};
+
+use crate::error::{PolicyError, RunError};
+use crate::plan::{InterposerChoice, InterposerKind, PolicyChoice, RunPlan};
+
+/// The policy of a run, and the tier that carries it out.
+#[derive(Debug, Clone)]
+pub(crate) struct RunTraffic {
+    pub(crate) tier: SteeringTier,
+    /// The rules of the command line; `None`: each ready worker gets the same, by the kernel's hash.
+    tcp: Option<TrafficRules>,
+    /// The same for datagrams. `None` also for a policy that has no meaning for them.
+    udp: Option<TrafficRules>,
+    /// Names of the run, which selectors of members use.
+    pub(crate) names: RunNames,
+}
+
+/// The names of a run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RunNames {
+    pub(crate) run: Option<RunName>,
+    pub(crate) group: Option<RunName>,
+}
+
+impl RunTraffic {
+    /// The policy and the tier of a run. Called before anything is started.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Policy`] if this process cannot have the policy.
+    pub(crate) fn of(plan: &RunPlan) -> Result<Self, RunError> {
+        let extended = extended_available();
+        let tier = match extended {
+            Ok(()) => SteeringTier::Extended,
+            Err(_) => SteeringTier::Classic,
+        };
+        let obstacle = order_obstacle(plan, plan.interposer);
+        let rules = |protocol| {
+            let policy = match plan.policy? {
+                PolicyChoice::Auto => TrafficPolicy::default_of(tier, protocol),
+                PolicyChoice::Only(policy) => policy,
+            };
+            let rules = TrafficRules::new(policy);
+            Some(possible(protocol, &rules, tier, obstacle).map(|()| rules))
+        };
+        let tcp = rules(Protocol::Tcp).transpose();
+        let tcp = tcp.map_err(|refusal| refused(refusal, extended.err()))?;
+        let udp = rules(Protocol::Udp).and_then(Result::ok);
+        Ok(Self { tier, tcp, udp, names: RunNames::of(plan) })
+    }
+
+    /// The same without rules, for a run that goes on whatever holds.
+    pub(crate) fn without_rules(plan: &RunPlan) -> Self {
+        Self { tier: SteeringTier::Classic, tcp: None, udp: None, names: RunNames::of(plan) }
+    }
+
+    /// The rules for the ports of a protocol.
+    pub(crate) fn rules(&self, protocol: Protocol) -> Option<&TrafficRules> {
+        match protocol {
+            Protocol::Tcp => self.tcp.as_ref(),
+            Protocol::Udp => self.udp.as_ref(),
+        }
+    }
+
+    /// Whether this interposer can carry the policy out.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Policy`].
+    pub(crate) fn check_interposer(
+        &self,
+        plan: &RunPlan,
+        kind: InterposerKind,
+    ) -> Result<(), RunError> {
+        let Some(rules) = &self.tcp else { return Ok(()) };
+        let obstacle = order_obstacle(plan, InterposerChoice::Only(kind));
+        possible(Protocol::Tcp, rules, self.tier, obstacle)
+            .map_err(|refusal| refused(refusal, extended_available().err()))
+    }
+}
+
+impl RunNames {
+    fn of(plan: &RunPlan) -> Self {
+        Self {
+            run: plan.named.as_ref().map(|named| named.name.clone()),
+            group: plan.scope.group.clone(),
+        }
+    }
+}
+
+/// Whether the tier can follow the rules. `obstacle`: why the order of the members is not known.
+fn possible(
+    protocol: Protocol,
+    rules: &TrafficRules,
+    tier: SteeringTier,
+    obstacle: Option<&str>,
+) -> Result<(), TrafficRefusal> {
+    let mut facts = TrafficFacts::new(protocol, Vec::new());
+    facts.order_unknown = obstacle.map(str::to_owned);
+    decide(&facts, rules, tier).map(drop)
+}
+
+fn refused(refusal: TrafficRefusal, extended: Option<String>) -> RunError {
+    RunError::Policy(Box::new(PolicyError { refusal, extended }))
+}
+
+/// Why the supervisor does not see in which order the sockets listen.
+fn order_obstacle(plan: &RunPlan, interposer: InterposerChoice) -> Option<&'static str> {
+    match (interposer, &plan.named) {
+        (InterposerChoice::Only(InterposerKind::Preload), _) => {
+            Some("with --via preload the order in which the workers listen is not known")
+        }
+        (InterposerChoice::Only(InterposerKind::Cgroup), _) => {
+            Some("with --via cgroup the order in which the workers listen is not known")
+        }
+        (_, Some(named)) if !named.hold => {
+            Some("with --no-hold the order in which the workers listen is not known")
+        }
+        _ => None,
+    }
+}
+
+/// Why the members of a group are not selected as the policy says.
+pub(crate) fn no_program(why: NoProgram) -> &'static str {
+    match why {
+        NoProgram::NobodyTakes => "no member may get a connection",
+        NoProgram::TooLong => "there are too many members for classic BPF",
+        _ => "classic BPF cannot follow the policy",
+    }
+}
+
+/// Whether this process can use eBPF programs for groups; the reason if not.
+pub(crate) fn extended_available() -> Result<(), String> {
+    Err("eBPF needs root".to_owned())
+}
