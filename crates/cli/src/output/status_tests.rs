@@ -30,6 +30,7 @@ fn status() -> RunStatus {
         version: "0.1.0".into(),
         since: NOW - 7_200_000,
         command: vec!["node".into(), "server.js".into()],
+        traffic: Vec::new(),
         directory: "/srv/web".into(),
         via: "seccomp".into(),
         copies: 3,
@@ -193,7 +194,7 @@ fn json_keeps_its_shape() {
         r#""backlog":384,"held":true,"not_held":null,"steered":false,"#,
         r#""not_steered":"nginx (pid 9) is in the group too"}],"#,
         r#""remarks":["the record could not be written: no space left"],"#,
-        r#""log":"/var/log/web.log""#
+        r#""traffic":[],"log":"/var/log/web.log""#
     );
     let one = list_json(&[entry("web", Ok(Box::new(short.clone())))]);
     assert_eq!(one, format!("{{\"version\":1,\"runs\":[{{{run}}}]}}\n"));
