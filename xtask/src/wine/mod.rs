@@ -19,12 +19,17 @@ use report::Report;
 
 /// Run the tests of every system as Windows programs, under Wine
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Only build them, for a later run
+    #[arg(long)]
+    build: bool,
+}
 
-pub(crate) fn run(_: &Args) -> ExitCode {
+pub(crate) fn run(args: &Args) -> ExitCode {
     let started = Instant::now();
-    match tables() {
-        Ok(report) => {
+    match tables(args.build) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(report)) => {
             print!("{report}");
             eprintln!("{}, {} s", report.summary(), started.elapsed().as_secs());
             if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -41,8 +46,8 @@ pub(crate) fn run(_: &Args) -> ExitCode {
     }
 }
 
-/// Builds first, so that Wine runs for seconds.
-fn tables() -> Result<Report, WineFailure> {
+/// Builds first, so that Wine runs for seconds. No report without a run.
+fn tables(only_build: bool) -> Result<Option<Report>, WineFailure> {
     crate::targets::toolchain()
         .map_err(|what| WineFailure::Missing(what, crate::targets::PACKAGES))?;
     prefix::check()?;
@@ -50,6 +55,9 @@ fn tables() -> Result<Report, WineFailure> {
     let since = Instant::now();
     let executables = build::tests()?;
     eprintln!("built {} test executables, {} s", executables.len(), since.elapsed().as_secs());
+    if only_build {
+        return Ok(None);
+    }
     let prefix = Prefix::new()?;
     report.wine = prefix.version()?;
     let facts = prefix.compile("facts.c", include_str!("facts.c"), "facts.exe", &["-lws2_32"])?;
@@ -57,5 +65,5 @@ fn tables() -> Result<Report, WineFailure> {
     for Built { name, path } in executables {
         report.add_tests(&name, &prefix.run(&path, &[])?);
     }
-    Ok(report)
+    Ok(Some(report))
 }
