@@ -14,7 +14,7 @@ use crate::report::progress;
 /// Which member gets the next connection: the kernel's hash, sameport, proxies and a shared queue
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these measures [default: all]
+    /// Only these measures [default: all but drift]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) only: Vec<BalanceMeasure>,
     /// Only these choosers [default: all]
@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// How often the members of `churn` join and leave
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) times: u32,
+    /// Connections of `drift`
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..=1_000_000_000))]
+    pub(crate) drift: u64,
     /// Draw the figures into this file, as SVG
     #[arg(long, value_name = "FILE")]
     pub(crate) picture: Option<PathBuf>,

@@ -51,7 +51,7 @@ pub(crate) struct BalancedGroup {
     /// The inherited listener of [`Chooser::Shared`].
     shared: Option<TcpListener>,
     arm: BalanceArm,
-    sameport: PathBuf,
+    pub(crate) sameport: PathBuf,
 }
 
 impl BalancedGroup {

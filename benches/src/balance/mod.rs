@@ -9,6 +9,8 @@ mod callers;
 mod canary;
 mod chooser;
 mod churn;
+mod drift;
+mod endings;
 mod figures;
 mod front;
 mod group;
@@ -83,5 +85,6 @@ fn run(
         BalanceMeasure::Rate => measures::rate(bench, args),
         BalanceMeasure::Heavy => heavy::heavy(bench, args),
         BalanceMeasure::Churn => churn::churn(bench, args),
+        BalanceMeasure::Drift => drift::drift(bench, args),
     }
 }
