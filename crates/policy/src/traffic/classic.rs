@@ -8,6 +8,8 @@ use super::assembly::{
     self, Draw, IF_EQUAL, IF_NOT_LESS, LOAD_WORD, PROCESSOR, REMAINDER, Use, branch, by_score,
     by_weight, step,
 };
+use super::connection_ids::with_connection_ids;
+use super::facts::SocketId;
 use super::model::TrafficPolicy;
 use super::plan::{PlannedMember, TrafficPlan};
 use super::steering::with_fixed_ports;
@@ -79,10 +81,26 @@ pub fn program(
         }
         _ => select(plan, draw, &all),
     });
+    let block = with_connection_ids(&names(plan, group), block);
     let at = |inode: u64| group.order.iter().position(|it| *it == inode);
     let probes = group.probes.iter().filter_map(|(port, inode)| Some((*port, at(*inode)?)));
     let program = with_fixed_ports(&probes.collect::<Vec<_>>(), block);
     (program.len() <= MAX_INSTRUCTIONS).then_some(program).ok_or(NoProgram::TooLong)
+}
+
+/// The names in connection ids, with the index of their member. The one that leaves has none.
+fn names(plan: &TrafficPlan, group: &ClassicGroup<'_>) -> Vec<(u32, u32)> {
+    if !plan.connection_ids {
+        return vec![];
+    }
+    let sockets = || plan.members.iter().flat_map(|member| &member.sockets);
+    let name = |inode: &u64| sockets().find(|it| it.inode == *inode).and_then(SocketId::name);
+    let stays = |inode: &&u64| group.leaving != Some(**inode);
+    (0..)
+        .zip(group.order)
+        .filter(|(_, inode)| stays(inode))
+        .filter_map(|(at, inode)| Some((name(inode)?, at)))
+        .collect()
 }
 
 /// A member of the plan with its index in the group.

@@ -1,6 +1,7 @@
 //! Executes programs of classic BPF as the kernel does, for tests.
 
 use super::assembly::*;
+use super::connection_ids::{IF_BITS, LOAD_LENGTH};
 use crate::classic_bpf::Instruction;
 
 /// A packet, as a program sees it.
@@ -13,9 +14,17 @@ pub(super) struct Packet {
     /// The source address, in words; IPv4 has the last.
     pub(super) source: [u32; 4],
     pub(super) source_port: u16,
+    /// What is behind the header of TCP or UDP.
+    pub(super) payload: &'static [u8],
 }
 
 impl Packet {
+    /// The kernel ends a program with 0 where the packet is too short. None of ours may rely on that.
+    fn data<const N: usize>(&self, offset: u32) -> [u8; N] {
+        let from = offset as usize;
+        self.payload[from..from + N].try_into().expect("N bytes")
+    }
+
     fn network(&self, offset: u32) -> u32 {
         match (self.is_v6, offset) {
             (true, 8 | 12 | 16 | 20) => self.source[offset as usize / 4 - 2],
@@ -42,6 +51,9 @@ pub(super) fn execute(program: &[Instruction], packet: &Packet) -> (u32, usize) 
                 loads += 1;
             }
             LOAD_WORD if k == PROCESSOR => a = packet.processor,
+            LOAD_LENGTH => a = u32::try_from(packet.payload.len()).expect("a length"),
+            LOAD_BYTE if is_of_datagram(k) => a = packet.data::<1>(k)[0].into(),
+            LOAD_WORD if is_of_datagram(k) => a = u32::from_be_bytes(packet.data(k)),
             LOAD_BYTE if k == NETWORK => a = if packet.is_v6 { 0x6A } else { 0x45 },
             LOAD_WORD => a = packet.network(k - NETWORK),
             LOAD_HALF => a = packet.network(k - NETWORK) >> 16,
@@ -57,6 +69,7 @@ pub(super) fn execute(program: &[Instruction], packet: &Packet) -> (u32, usize) 
             SHIFT_RIGHT => a >>= k,
             XOR_X => a ^= x,
             JUMP => at += k as usize,
+            IF_BITS => jump(a & k != 0),
             IF_EQUAL => jump(a == k),
             IF_NOT_LESS => jump(a >= k),
             IF_GREATER_X => jump(a > x),
@@ -79,4 +92,9 @@ pub(super) fn optmem(program: &[Instruction]) -> usize {
     };
     let both = |it: &Instruction| usize::from(it.if_true > 0 && it.if_false > 0);
     256 + 8 * (8 + program.iter().map(|it| translated(it) + both(it)).sum::<usize>())
+}
+
+/// Whether a load is of the datagram, and not of its headers or of the kernel.
+fn is_of_datagram(offset: u32) -> bool {
+    offset < NETWORK
 }

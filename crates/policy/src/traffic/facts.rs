@@ -92,3 +92,12 @@ pub struct SocketId {
     /// Its cookie (`SO_COOKIE`, Linux 4.12), if it was read.
     pub cookie: Option<u64>,
 }
+
+impl SocketId {
+    /// What names the socket in a connection id of QUIC: the low half of its cookie. Any server can read
+    /// it, and no two sockets of a group have the same one.
+    #[must_use]
+    pub fn name(&self) -> Option<u32> {
+        self.cookie.and_then(|cookie| u32::try_from(cookie & u64::from(u32::MAX)).ok())
+    }
+}

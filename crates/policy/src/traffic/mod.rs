@@ -6,6 +6,7 @@
 
 mod assembly;
 pub mod classic;
+mod connection_ids;
 #[cfg(test)]
 mod execution;
 pub mod facts;

@@ -51,6 +51,7 @@ fn any_packet() -> impl Strategy<Value = Packet> {
             is_v6,
             source,
             source_port,
+            payload: &[],
         },
     )
 }

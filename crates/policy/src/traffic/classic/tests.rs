@@ -65,6 +65,7 @@ fn packets(count: u32) -> impl Iterator<Item = Packet> {
         is_v6: n % 2 == 1,
         source: [0x2001_0DB8, 0, 0, 0x0A00_0000 + n],
         source_port: u16::try_from(32_768 + n % 28_000).unwrap(),
+        payload: &[],
     })
 }
 
@@ -262,6 +263,26 @@ fn probes_reach_their_member_under_every_policy() {
             assert_ne!(execute(&program, &other).0, 2);
         }
     }
+}
+
+#[test]
+fn a_connection_id_reaches_its_member_also_while_that_one_gets_nothing_new() {
+    let mut plan = weights(TrafficPolicy::Sticky, &[1, 1, 1]);
+    plan.protocol = Protocol::Udp;
+    plan.connection_ids = true;
+    for (at, member) in plan.members.iter_mut().enumerate() {
+        member.sockets[0].cookie = Some(0x7_0000_0001 + at as u64);
+    }
+    let to_1 = Packet { payload: &[0x40, 0, 0, 0, 0, 2, 9, 9, 9, 9, 9], ..Packet::default() };
+    plan.members[1].admitted = false;
+    let program_of = compile(&plan);
+    assert_eq!(execute(&program_of, &to_1).0, 1);
+    assert!(packets(200).all(|packet| execute(&program_of, &packet).0 != 1));
+    // The member that leaves is named no more.
+    let group = ClassicGroup { leaving: Some(1), ..whole(&[0, 1, 2]) };
+    assert_ne!(execute(&program(&plan, &group).unwrap(), &to_1).0, 1);
+    plan.connection_ids = false;
+    assert_ne!(execute(&compile(&plan), &to_1).0, 1);
 }
 
 #[test]
