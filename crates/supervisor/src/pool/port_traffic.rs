@@ -172,7 +172,9 @@ impl PoolState {
         let mut all: Option<TrafficFacts> = None;
         for address in self.addresses_of(port) {
             let members = slots.members(&address);
-            let sockets: Vec<u64> = members.keys().copied().collect();
+            // One that waits for the next worker is nobody's member.
+            let is_used = |inode: &u64| !slots.held.users(*inode).is_empty();
+            let sockets: Vec<u64> = members.keys().copied().filter(is_used).collect();
             let takes = |inode: &u64| {
                 members.get(inode) == Some(&true)
                     && !steering.traffic.is_drained(slots, port, *inode)

@@ -1,0 +1,7 @@
+//! End-to-end tests of policies: which worker gets the next connection.
+#![cfg(target_os = "linux")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod run_classic;
+mod servers;
