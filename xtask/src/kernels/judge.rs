@@ -15,7 +15,8 @@ pub(crate) struct Finding {
 }
 
 /// Abilities that an ordinary user never has.
-const NEEDS_ROOT: &[&str] = &["attach", "guard", "ls-groups", "ls-others", "private", "run-cgroup"];
+const NEEDS_ROOT: &[&str] =
+    &["attach", "guard", "ls-groups", "ls-others", "private", "run-cgroup", "steer"];
 /// Clients of a load. A worker that is killed has at most one request of each in hand.
 const CLIENTS: usize = 3;
 

@@ -57,6 +57,8 @@ const PTRACE_SCOPE: &str = "set kernel.yama.ptrace_scope to 0 or 1 (3 stays unti
 const LOCKDOWN: &str =
     "boot without lockdown=confidentiality: the programs of guards read kernel memory";
 const MOUNT_CGROUP2: &str = "mount it: mount -t cgroup2 none /sys/fs/cgroup";
+const MOUNT_BPF: &str = "mount it: mount -t bpf bpf /sys/fs/bpf";
+const FIRST_CGROUP: &str = "run it as root, outside of containers";
 const DIAG: &str = "needs Linux with the kernel modules tcp_diag, udp_diag and inet_diag";
 
 /// All capabilities, except `run`, which [`run_capability`] derives from its interposers.
@@ -125,10 +127,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::Cgroup2, next: MOUNT_CGROUP2 },
             Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
             Requirement { subject: ProbeSubject::CgroupPrograms, next: CGROUP_KERNEL },
-            Requirement {
-                subject: ProbeSubject::Bpffs,
-                next: "mount it: mount -t bpf bpf /sys/fs/bpf",
-            },
+            Requirement { subject: ProbeSubject::Bpffs, next: MOUNT_BPF },
         ],
         improvements: &[],
     },
@@ -136,16 +135,10 @@ const CAPABILITIES: &[CapabilityRow] = &[
         name: "guard",
         purpose: "let the kernel refuse binds of a port",
         needs: &[
-            Requirement {
-                subject: ProbeSubject::FirstCgroup,
-                next: "run it as root, outside of containers",
-            },
+            Requirement { subject: ProbeSubject::FirstCgroup, next: FIRST_CGROUP },
             Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
             Requirement { subject: ProbeSubject::CgroupPrograms, next: CGROUP_KERNEL },
-            Requirement {
-                subject: ProbeSubject::Bpffs,
-                next: "mount it: mount -t bpf bpf /sys/fs/bpf",
-            },
+            Requirement { subject: ProbeSubject::Bpffs, next: MOUNT_BPF },
             Requirement { subject: ProbeSubject::KernelMemory, next: LOCKDOWN },
         ],
         improvements: &[],
@@ -159,6 +152,34 @@ const CAPABILITIES: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::ChangeOwner, next: "needs root, or CAP_CHOWN" },
         ],
         improvements: &[],
+    },
+    CapabilityRow {
+        name: "policy",
+        purpose: "run --policy: hash, random, weights, sticky, standby, cpu, numa, without privilege",
+        needs: &[
+            Requirement { subject: ProbeSubject::ReusePort, next: OLD_KERNEL },
+            Requirement {
+                subject: ProbeSubject::ReusePortCbpf,
+                next: "needs Linux 4.5, in a sandbox that permits the option",
+            },
+        ],
+        improvements: &[],
+    },
+    CapabilityRow {
+        name: "steer",
+        purpose: "every policy, for any group: least-connections, two-choices, round-robin too",
+        needs: &[
+            Requirement { subject: ProbeSubject::ReusePort, next: OLD_KERNEL },
+            Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
+            Requirement { subject: ProbeSubject::ReusePortEbpf, next: ROOT },
+            Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD },
+            Requirement { subject: ProbeSubject::FirstCgroup, next: FIRST_CGROUP },
+            Requirement { subject: ProbeSubject::Bpffs, next: MOUNT_BPF },
+        ],
+        improvements: &[Optional {
+            subject: ProbeSubject::SocketIterator,
+            lost: "a hung worker is known by its open connections only",
+        }],
     },
     LISTEN,
     CapabilityRow {

@@ -79,6 +79,9 @@ pub enum ProbeSubject {
     ReusePort,
     /// `SO_ATTACH_REUSEPORT_CBPF` (Linux 4.5).
     ReusePortCbpf,
+    /// `SO_ATTACH_REUSEPORT_EBPF` of a program of type `sk_reuseport` (Linux 4.19): a program with memory
+    /// selects the member.
+    ReusePortEbpf,
     /// `SO_NETNS_COOKIE` (Linux 5.14): the network namespace of a socket.
     NetnsCookie,
     /// `sock_diag` for TCP.
@@ -145,6 +148,7 @@ impl ProbeSubject {
             Self::SeeOtherUsers => "see-other-users",
             Self::ReusePort => "so-reuseport",
             Self::ReusePortCbpf => "so-attach-reuseport-cbpf",
+            Self::ReusePortEbpf => "so-attach-reuseport-ebpf",
             Self::NetnsCookie => "so-netns-cookie",
             Self::SockDiagTcp => "sock-diag-tcp",
             Self::SockDiagUdp => "sock-diag-udp",

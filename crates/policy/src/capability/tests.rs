@@ -90,6 +90,17 @@ fn the_weakest_requirement_decides() {
                 "socket-iterator: a program that steers a group is not visible".into(),
             ),
         ),
+        (&[(ReusePortEbpf, no("EPERM"))], "steer", no("so-attach-reuseport-ebpf: EPERM")),
+        (&[(ReusePortEbpf, no("EPERM"))], "policy", yes()),
+        (&[(ReusePortCbpf, no("filtered"))], "policy", no("so-attach-reuseport-cbpf: filtered")),
+        (&[(ReusePortCbpf, no("filtered"))], "steer", yes()),
+        (
+            &[(SocketIterator, no("EPERM"))],
+            "steer",
+            ProbeAnswer::Yes(
+                "socket-iterator: a hung worker is known by its open connections only".into(),
+            ),
+        ),
         (&[(ChangeOwner, no("EPERM"))], "private", no("change-owner: EPERM")),
         (&[(ChangeOwner, no("EPERM"))], "run", yes()),
         (&[(FirstCgroup, no("a part"))], "guard", no("first-cgroup: a part")),

@@ -23,9 +23,11 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 
 pub(crate) const BPF_PROG_TYPE_SOCKET_FILTER: u32 = 1;
+pub(crate) const BPF_PROG_TYPE_SK_REUSEPORT: u32 = 21;
 pub(crate) const BPF_PROG_TYPE_TRACING: u32 = 26;
 pub(crate) const BPF_TRACE_ITER: u32 = 28;
 pub(crate) const BPF_SK_LOOKUP: u32 = 36;
+pub(crate) const BPF_SK_REUSEPORT_SELECT_OR_MIGRATE: u32 = 40;
 
 /// Size of an eBPF instruction in bytes.
 const INSTRUCTION: usize = 8;

@@ -44,6 +44,7 @@ pub fn examine() -> Vec<ProbeFact> {
         (ProbeSubject::SeeOtherUsers, process::see_other_users()),
         (ProbeSubject::ReusePort, sockets::reuse_port()),
         (ProbeSubject::ReusePortCbpf, sockets::reuse_port_cbpf()),
+        (ProbeSubject::ReusePortEbpf, sockets::reuse_port_ebpf()),
         (ProbeSubject::NetnsCookie, sockets::netns_cookie()),
         (ProbeSubject::SockDiagTcp, sockets::diag(libc::IPPROTO_TCP)),
         (ProbeSubject::SockDiagUdp, sockets::diag(libc::IPPROTO_UDP)),
@@ -107,7 +108,7 @@ mod tests {
             assert!(names.insert(fact.subject.name()), "{} is probed twice", fact.subject.name());
             assert!(!fact.answer.text().contains('\n'), "{fact:?}");
         }
-        assert_eq!(names.len(), 34);
+        assert_eq!(names.len(), 35);
         assert_eq!(filters(), before.1);
         // The first examination may fill caches, the later ones may not.
         for _ in 0..20 {

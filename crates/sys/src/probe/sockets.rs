@@ -9,6 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::answer::{present, usable};
 use super::system;
+use crate::bpf::syscall::{self, ProgramSpec};
 use crate::proc::sysctl;
 use crate::seccomp::refused_calls;
 use crate::socket::WorkerSocket;
@@ -43,6 +44,32 @@ pub(super) fn reuse_port_cbpf() -> ProbeAnswer {
     usable("setsockopt(SO_ATTACH_REUSEPORT_CBPF)", attached, |()| {
         "members can be chosen without privilege".into()
     })
+}
+
+/// Loads a program that leaves the selection to the kernel, and attaches it to a group of one socket.
+pub(super) fn reuse_port_ebpf() -> ProbeAnswer {
+    // r0 = SK_PASS; exit
+    let instructions: [u8; 16] = [0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    let load = |attach_type| {
+        syscall::load_program(&ProgramSpec {
+            kind: syscall::BPF_PROG_TYPE_SK_REUSEPORT,
+            instructions: &instructions,
+            attach_type,
+            ..ProgramSpec::default()
+        })
+    };
+    let attached = shared_socket().and_then(|socket| {
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        let (program, detail) = match load(syscall::BPF_SK_REUSEPORT_SELECT_OR_MIGRATE) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                (load(0)?, "queued connections cannot move: Linux 5.14")
+            }
+            program => (program?, "queued connections can move to another member"),
+        };
+        WorkerSocket::from_fd(socket.into())?.steer_by(&program).map_err(io::Error::from)?;
+        Ok(detail)
+    });
+    usable("bpf(BPF_PROG_LOAD), setsockopt(SO_ATTACH_REUSEPORT_EBPF)", attached, str::to_owned)
 }
 
 /// The cookie of the network namespace of a socket.

@@ -1,6 +1,6 @@
 //! Selecting the member of a group that gets new connections, and gates that hold connections back.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd, AsRawFd as _};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -27,6 +27,18 @@ impl WorkerSocket {
     /// listen. EOPNOTSUPP: an MPTCP socket. ENOMEM: the program exceeds `net.core.optmem_max`.
     pub fn steer(&self, program: &[Instruction]) -> Result<(), Errno> {
         raw_option::attach(self.as_fd(), libc::SO_ATTACH_REUSEPORT_CBPF, program)
+    }
+
+    /// Attaches an eBPF program of type `sk_reuseport` in place of the previous one
+    /// (`SO_ATTACH_REUSEPORT_EBPF`, Linux 4.19). The program stays until the last member leaves the
+    /// group.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::steer`]. EPERM: the program was loaded without CAP_BPF.
+    pub fn steer_by(&self, program: impl AsFd) -> Result<(), Errno> {
+        let name = SockOpt { level: libc::SOL_SOCKET, number: libc::SO_ATTACH_REUSEPORT_EBPF };
+        raw_option::set(self.as_fd(), name, &program.as_fd().as_raw_fd().to_ne_bytes())
     }
 
     /// Detaches the program, after which the kernel selects by its hash (`SO_DETACH_REUSEPORT_BPF`,
