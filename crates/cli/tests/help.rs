@@ -19,6 +19,7 @@ const VERBS: &[&str] = &[
     "stop",
     "reexec",
     "steer",
+    "drain",
     "listen",
     "dial",
     "ls",

@@ -6,6 +6,7 @@ mod completions;
 mod detach;
 mod dial;
 mod doctor;
+mod drain;
 mod guard;
 mod listen;
 mod ls;
@@ -42,6 +43,7 @@ Examples:
   sameport run -n 4 -- ./server                   four copies at once
   sameport run --name web -n 4 -- ./server        four copies that are restarted after a crash
   sameport restart web                            one after the other, no connection lost
+  sameport steer 8080 two-choices                 choose who gets the next connection
   sameport ls 8080                                the sockets on the port and their processes
   sameport why 8080                               why it cannot be bound, and what would work
   sameport audit                                  programs that took a port from another
@@ -60,6 +62,7 @@ pub(crate) enum Command {
     Stop(stop::Args),
     Reexec(reexec::Args),
     Steer(steer::Args),
+    Drain(drain::Args),
     Listen(listen::Args),
     Dial(dial::Args),
     Ls(ls::Args),
@@ -104,6 +107,8 @@ impl Command {
             Self::Reexec(args) => reexec::run(args),
             #[cfg(target_os = "linux")]
             Self::Steer(args) => steer::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Drain(args) => drain::run(args),
             #[cfg(target_os = "linux")]
             Self::Ls(args) => ls::run(args),
             #[cfg(target_os = "linux")]

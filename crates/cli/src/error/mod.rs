@@ -4,7 +4,7 @@
 //! `command_line` explains wrong arguments, `unknown_verb` a word that is no verb, `address` an address that
 //! cannot be bound, `launch` a command that cannot be executed, `run` a run that does not start, `client` a
 //! run that does not exist or a supervisor that does not answer, `system` what the machine refuses to the
-//! other verbs, `traffic` what `steer` refuses. No other file maps an error to a message or a code.
+//! other verbs, `traffic` what `steer` and `drain` refuse. No other file maps an error to a message or a code.
 
 #[cfg(target_os = "linux")]
 mod address;
@@ -52,6 +52,8 @@ pub(crate) use run::{interposer_name, run_failure};
 pub(crate) use sandbox::{permit, sandbox_reason};
 #[cfg(target_os = "linux")]
 pub(crate) use system::guard_state_failure;
+#[cfg(target_os = "linux")]
+pub(crate) use traffic::drain_timeout;
 
 /// The result of a verb: its exit code, or the reason that it failed.
 pub(crate) type VerbResult = Result<ExitCode, Failure>;

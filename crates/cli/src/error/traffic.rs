@@ -1,7 +1,19 @@
-//! Advice for what `steer` refuses.
+//! Advice for what `steer` and `drain` refuse.
 
-use super::{Failure, unresolved};
+use sameport_policy::traffic::TrafficRefusal;
+use sameport_sys::effective_user;
+
+use super::{ExitKind, Failure, client_failure, unresolved};
 use crate::operations::traffic::Error;
+use crate::operations::traffic::drain::DrainEnd;
+use crate::operations::traffic::error::NeedOfRights;
+use crate::operations::traffic::port::PortMembers;
+use crate::output::holder;
+use crate::output::socket_owner::holder_label;
+use crate::output::text::sentence_list;
+
+/// Names in one message.
+const LISTED: usize = 8;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -10,6 +22,94 @@ impl From<Error> for Failure {
             Error::Look(error) => error.into(),
             Error::NoSocket(spec) => Self::failed(format!("no socket takes connections on {spec}"))
                 .hint("`sameport ls` lists the sockets that do"),
+            Error::TwoProtocols(addr) => {
+                Self::usage(format!("TCP and UDP sockets take connections on {addr}"))
+                    .hint(format!("write {addr}/tcp or {addr}/udp"))
+            }
+            Error::Refused { port, refusal } => refused(&port, &refusal),
+            Error::NoMember { port, pid, exists, known } => {
+                let message = match exists {
+                    true => format!("pid {pid} has no socket that takes connections on {port}"),
+                    false => format!("there is no process {pid}"),
+                };
+                Self::failed(message)
+                    .hint(format!("the members of {port} are {}", sentence_list(known, LISTED)))
+            }
+            Error::NotShared { port, holder } => {
+                let label = holder_label(&holder);
+                let failure = Self::failed(format!(
+                    "{label} listens on {port} without SO_REUSEPORT, so no other member can join"
+                ));
+                match holder::sharing([&*holder], effective_user()) {
+                    Some(change) => failure.hint(format!("others can join with {change}")),
+                    None => failure,
+                }
+            }
+            Error::Rights { port, why, needs } => rights(&port, &why, &needs),
+            Error::Supervisor(name, error) => client_failure(&name, &error),
+            Error::LastMember { port, member } => Self::failed(format!(
+                "{member} is the last member of {port} that gets new connections"
+            ))
+            .hint("start another member first: new clients would have none"),
         }
     }
+}
+
+fn refused(port: &str, refusal: &TrafficRefusal) -> Failure {
+    use TrafficRefusal as R;
+    let kind = match refusal {
+        _ if refusal.is_of_the_machine() => ExitKind::Unsupported,
+        R::Protocol(..) => ExitKind::Unsupported,
+        R::Duplicate(_)
+        | R::Shadowed(_)
+        | R::NoValues(_)
+        | R::NoWeights(_)
+        | R::ValuesNeeded(_)
+        | R::Rank(..) => ExitKind::Usage,
+        _ => ExitKind::Failed,
+    };
+    let failure = Failure::new(kind, format!("{port}: {refusal}"));
+    match (refusal.next_step(), refusal) {
+        (Some(next), _) => failure.hint(next),
+        (None, R::OneMember(_)) => failure.hint(
+            "a second program has to listen there with SO_REUSEPORT, as under `sameport run`",
+        ),
+        (None, _) if kind == ExitKind::Usage => {
+            failure.hint("`sameport steer --help` shows examples")
+        }
+        (None, _) => failure,
+    }
+}
+
+/// eBPF is needed and not possible.
+fn rights(port: &str, why: &str, needs: &NeedOfRights) -> Failure {
+    let reason = match needs {
+        NeedOfRights::OtherPrograms(programs) if programs.is_empty() => {
+            format!("no named run has all members of {port}")
+        }
+        NeedOfRights::OtherPrograms(programs) => {
+            format!("{port} has members of no named run: {}", sentence_list(programs, LISTED))
+        }
+        NeedOfRights::SeveralRuns(runs) => {
+            format!("the members of {port} are of several runs: {}", sentence_list(runs, LISTED))
+        }
+        NeedOfRights::Unseen => format!("{port} has programs of another user"),
+    };
+    Failure::unsupported(format!("{reason}; only eBPF can steer them: {why}"))
+        .hint("eBPF needs root, or CAP_BPF and CAP_NET_ADMIN, and Linux 5.8")
+}
+
+/// `drain --timeout` is over.
+pub(crate) fn drain_timeout(end: &DrainEnd, port: &PortMembers) -> Failure {
+    let left = end.members.iter().filter(|member| member.is_there);
+    let queued: u32 = left.clone().map(|member| member.queue).sum();
+    let open: u32 = left.filter_map(|member| member.open).sum();
+    let what = match queued {
+        0 => format!("{open} connections are open"),
+        _ => format!("{queued} connections wait in the queue, {open} are open"),
+    };
+    Failure::failed(format!("the time is over: {what}")).hint(format!(
+        "it still gets no new connections; `sameport steer {}` shows it",
+        port.name()
+    ))
 }

@@ -18,7 +18,7 @@ const EXIT_STATUS: &[(&str, &str)] = &[
 
 /// The verbs that use the files of named runs.
 const OF_RUNS: &[&str] =
-    &["run", "status", "restart", "scale", "upgrade", "stop", "reexec", "steer"];
+    &["run", "status", "restart", "scale", "upgrade", "stop", "reexec", "steer", "drain"];
 
 /// Files of named runs.
 const RUN_FILES: &[(&str, &str)] = &[
@@ -47,6 +47,11 @@ const ATTACH_FILES: &[(&str, &str)] = &[
         "The drop-in of `attach --unit`, until a reboot or, with --permanent, until `sameport detach`.",
     ),
 ];
+
+const TRAFFIC_FILES: &[(&str, &str)] = &[(
+    "/sys/fs/bpf/sameport/traffic",
+    "The policies of ports, as pinned eBPF objects, until `steer PORT off` or a reboot.",
+)];
 
 const PROC_FILES: &[(&str, &str)] =
     &[("/proc/PID/fd, /proc/PID/cmdline", "The sockets of processes and their command lines.")];
@@ -205,8 +210,8 @@ fn environment_section(verb: &str, own: &[&str], system: System) -> String {
 fn files(verb: &str, system: System) -> String {
     let entries = match verb {
         _ if system == System::Other => return NO_FILES.to_owned(),
-        "sameport" => [RUN_FILES, GUARD_FILES, ATTACH_FILES, PROC_FILES].concat(),
-        "steer" => [PROC_FILES, RUN_FILES].concat(),
+        "sameport" => [RUN_FILES, GUARD_FILES, ATTACH_FILES, TRAFFIC_FILES, PROC_FILES].concat(),
+        "steer" | "drain" => [TRAFFIC_FILES, RUN_FILES].concat(),
         verb if OF_RUNS.contains(&verb) => RUN_FILES.to_vec(),
         "guard" => GUARD_FILES.to_vec(),
         "attach" | "detach" => ATTACH_FILES.to_vec(),
@@ -229,7 +234,9 @@ fn see_also(verb: &str, verbs: &[String], system: System) -> String {
         "status" | "restart" | "scale" | "upgrade" | "stop" | "reexec" => {
             &["sameport-run", "sameport-status", "sameport-restart", "systemd.service(5)"]
         }
-        "steer" => &["sameport-ls", "sameport-status", "socket(7)", "bpf(2)"],
+        "steer" | "drain" => {
+            &["sameport-steer", "sameport-drain", "sameport-status", "socket(7)", "bpf(2)"]
+        }
         "attach" | "detach" => &["sameport-attach", "sameport-detach", "cgroups(7)", "bpf(2)"],
         "guard" => &["sameport-audit", "sameport-why", "bpf(2)", "cgroups(7)"],
         "ls" | "why" | "audit" => {

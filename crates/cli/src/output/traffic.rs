@@ -1,4 +1,4 @@
-//! The output of `steer`: the traffic of ports as tables and as JSON.
+//! The output of `steer` and `drain`: the traffic of ports as tables and as JSON.
 
 use sameport_policy::traffic::model::TrafficPolicy;
 use sameport_policy::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
@@ -6,6 +6,9 @@ use sameport_policy::traffic::status::{MemberState, MemberTraffic, TrafficStatus
 use super::json::{line, object};
 use super::table::Table;
 use super::text::{printable, sentence_list};
+use crate::operations::traffic::drain::DrainedMember;
+use crate::operations::traffic::port::PortMembers;
+use crate::operations::traffic::steer::DrainBegun;
 
 /// Members named in one line.
 const LISTED: usize = 8;
@@ -24,8 +27,7 @@ fn port_text(port: &TrafficStatus, width: Option<usize>) -> String {
     }
     text.push('\n');
     text.push_str(&members(port).render(width.unwrap_or(usize::MAX), &[(2, 6), (0, 6)]));
-    let mut notes: Vec<String> = port.members.iter().filter_map(member_note).collect();
-    notes.extend(port.remarks.iter().cloned());
+    let notes = notes(port);
     if !notes.is_empty() {
         text.push('\n');
         notes.iter().for_each(|note| text.push_str(&format!("note: {}\n", printable(note))));
@@ -33,8 +35,14 @@ fn port_text(port: &TrafficStatus, width: Option<usize>) -> String {
     text
 }
 
+/// What is unusual about the members, and the remarks of those who steer.
+pub(crate) fn notes(port: &TrafficStatus) -> Vec<String> {
+    let notes = port.members.iter().filter_map(member_note);
+    notes.chain(port.remarks.iter().cloned()).collect()
+}
+
 /// `8080/tcp: weights web=9, by eBPF, in force, 1204 connections chosen`.
-fn headline(port: &TrafficStatus) -> String {
+pub(crate) fn headline(port: &TrafficStatus) -> String {
     let mut text = format!("{}/{}: {}", port.port, port.protocol, port.rules);
     if let Some(canary) = port.rules.canary {
         text.push_str(&format!(", {canary} for the canary"));
@@ -69,7 +77,8 @@ fn members(port: &TrafficStatus) -> Table<10> {
         "PROGRAM",
         match ranked {
             true => has(&|it| it.rank.is_some(), "RANK"),
-            false => has(&|it| it.weight.is_some(), "WEIGHT"),
+            // Equal weights say nothing.
+            false => has(&|it| it.weight.is_some_and(|weight| weight != 1), "WEIGHT"),
         },
         has(&|it| it.share_wanted.is_some(), "WANTED"),
         has(&|it| it.share_seen.is_some(), "SEEN"),
@@ -134,4 +143,64 @@ fn member_note(member: &MemberTraffic) -> Option<String> {
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
 pub(crate) fn json(ports: &[TrafficStatus]) -> String {
     line(&object! { version: 1, ports: ports })
+}
+
+/// `pid 4130 (python3)`, `web.2 (pid 4130)`.
+fn drained_name(member: &DrainedMember) -> String {
+    let pid = optional(member.pids.first());
+    match (&member.run, member.worker) {
+        (Some(run), Some(worker)) => format!("{run}.{worker} (pid {pid})"),
+        (Some(run), None) => format!("{run} (pid {pid})"),
+        (None, _) => format!("pid {pid} ({})", printable(&member.program)),
+    }
+}
+
+/// A line for each member of a drain, in progress or at its `end`.
+pub(crate) fn drain_lines(members: &[DrainedMember], end: bool) -> Vec<String> {
+    let line = |member: &DrainedMember| {
+        let name = drained_name(member);
+        let open = match member.open {
+            None => String::new(),
+            Some(1) => ", 1 connection is open".to_owned(),
+            Some(open) => format!(", {open} connections are open"),
+        };
+        match member.queue {
+            _ if !member.is_there => format!("{name} has ended"),
+            0 if end => format!("{name} gets no new connections{open}"),
+            0 => format!("{name} drains{open}"),
+            queue => format!("{name} drains, {queue} wait in its queue{open}"),
+        }
+    };
+    members.iter().map(line).collect()
+}
+
+/// The lines about members that get connections again.
+pub(crate) fn undone(begun: &DrainBegun) -> Vec<String> {
+    let line = |member| format!("{} gets new connections again", drained_name(member));
+    begun.members.iter().map(line).collect()
+}
+
+/// One line of JSON about a drain. Version 1.
+pub(crate) fn drain_json(port: &PortMembers, members: &[DrainedMember], done: bool) -> String {
+    let members: Vec<_> = members
+        .iter()
+        .map(|member| {
+            object! {
+                pid: member.pids.first(),
+                program: &member.program,
+                run: member.run.as_ref().map(ToString::to_string),
+                worker: member.worker,
+                ended: !member.is_there,
+                queue: member.queue,
+                open: member.open,
+            }
+        })
+        .collect();
+    line(&object! {
+        version: 1,
+        protocol: port.protocol.name(),
+        port: port.port,
+        members: members,
+        done: done,
+    })
 }

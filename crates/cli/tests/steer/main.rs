@@ -1,6 +1,7 @@
-//! End-to-end tests of `sameport steer`, with programs that sameport did not start.
+//! End-to-end tests of `sameport steer` and `sameport drain`.
 #![cfg(target_os = "linux")]
 
 #[path = "../harness/mod.rs"]
 mod harness;
 mod shown;
+mod supervised;

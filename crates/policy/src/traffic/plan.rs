@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Processor, SocketId, TrafficFacts, TrafficMember};
-use super::model::{CanaryShare, SteeringTier, TrafficPolicy, TrafficRules};
+use super::model::{CanaryShare, MemberSelector, SteeringTier, TrafficPolicy, TrafficRules};
 use super::refusal::TrafficRefusal;
 use super::values;
 use crate::model::Protocol;
@@ -137,6 +137,20 @@ pub fn check(
         return Err(TrafficRefusal::AllZero);
     }
     Ok(())
+}
+
+/// The members that a selector names: the sockets of each.
+///
+/// # Errors
+///
+/// [`TrafficRefusal::UnknownSelector`] without one.
+pub fn select(
+    facts: &TrafficFacts,
+    selector: &MemberSelector,
+) -> Result<Vec<Vec<SocketId>>, TrafficRefusal> {
+    let joined = join_sockets(&facts.members);
+    let found = values::selected(&joined, selector)?;
+    Ok(found.iter().map(|sockets| sockets.iter().map(|it| it.socket).collect()).collect())
 }
 
 /// Whether the tier and the protocol can do the policy.

@@ -161,6 +161,21 @@ fn gcd(one: u128, other: u128) -> u128 {
     if other == 0 { one } else { gcd(other, one % other) }
 }
 
+/// The members that a selector selects.
+pub(super) fn selected<'m, 'a>(
+    members: &'m [Joined<'a>],
+    selector: &MemberSelector,
+) -> Result<Vec<&'m Joined<'a>>, TrafficRefusal> {
+    let selected = Selected::of(members, selector);
+    if selected != Selected::Nobody {
+        return Ok(members.iter().filter(|member| selected.contains(member)).collect());
+    }
+    let known = known_selectors(members);
+    let names = known.iter().map(String::as_str);
+    let nearest = spelling::nearest(&selector.to_string(), names).map(str::to_owned);
+    Err(TrafficRefusal::UnknownSelector { selector: selector.clone(), nearest, known })
+}
+
 /// Whether each value of a user has its member.
 pub(super) fn check(members: &[Joined<'_>], rules: &TrafficRules) -> Result<(), TrafficRefusal> {
     let policy = rules.policy;
@@ -179,13 +194,7 @@ pub(super) fn check(members: &[Joined<'_>], rules: &TrafficRules) -> Result<(), 
         if !seen.insert(selector) {
             return Err(TrafficRefusal::Duplicate(selector.clone()));
         }
-        if Selected::of(members, selector) == Selected::Nobody {
-            let known = known_selectors(members);
-            let names = known.iter().map(String::as_str);
-            let nearest = spelling::nearest(&selector.to_string(), names).map(str::to_owned);
-            let selector = selector.clone();
-            return Err(TrafficRefusal::UnknownSelector { selector, nearest, known });
-        }
+        selected(members, selector)?;
     }
     let used: BTreeSet<usize> = value_of_each(members, rules).into_iter().flatten().collect();
     match (0..rules.values.len()).find(|at| !used.contains(at)) {

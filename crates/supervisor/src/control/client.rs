@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sameport_policy::model::name::RunName;
+use sameport_policy::traffic::TrafficStatus;
 use sameport_sys::run_files::{SeenSupervisor, SupervisorState};
 use sameport_sys::{guarded, run_files, users};
 
 pub use super::client_error::{ClientError, DeadSupervisor};
 use super::connection::Connection;
-use super::protocol::{ControlReply, ControlRequest, RunStatus, WorkerUpdate};
+use super::protocol::{ControlReply, ControlRequest, RunStatus, TrafficPort, WorkerUpdate};
 use super::record::RunRecord;
 
 /// Time limit for a supervisor to accept a request and to send its status.
@@ -149,6 +150,25 @@ impl Client {
     /// See [`ClientError`].
     pub fn status(&self, name: &RunName) -> Result<Box<RunStatus>, ClientError> {
         let answer = self.send(name, ControlRequest::Status).and_then(read_status);
+        self.owned(self.uid(), answer)
+    }
+
+    /// The traffic of a port of a run.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]. A supervisor of an earlier build refuses the request.
+    pub fn traffic(
+        &self,
+        name: &RunName,
+        port: TrafficPort,
+    ) -> Result<Box<TrafficStatus>, ClientError> {
+        let request = ControlRequest::Traffic { port };
+        let answer =
+            self.send(name, request).and_then(|mut connection| match connection.next()? {
+                ControlReply::Traffic(traffic) => Ok(traffic),
+                other => Err(connection.unexpected(&other)),
+            });
         self.owned(self.uid(), answer)
     }
 

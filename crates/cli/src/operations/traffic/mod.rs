@@ -1,11 +1,16 @@
-//! The traffic of ports: `steer`.
+//! The traffic of ports: `steer` and `drain`.
 //!
-//! [`port`] finds the members of a port, [`facts`] has them as `sameport_policy::traffic` wants them, and
-//! [`status`] is what holds.
+//! [`port`] finds the members of a port, [`facts`] has them as `sameport_policy::traffic` wants them.
+//! [`steer`] asks the supervisor of the members ([`supervised`]), or changes the state of the kernel
+//! ([`direct`]). [`drain`] waits for what a member has, and [`status`] is what holds.
 
+mod direct;
+pub(crate) mod drain;
 pub(crate) mod error;
-pub(crate) mod facts;
+mod facts;
 pub(crate) mod port;
 pub(crate) mod status;
+pub(crate) mod steer;
+mod supervised;
 
 pub(crate) use error::Error;

@@ -39,6 +39,8 @@ pub(crate) struct MemberSocket {
     pub(crate) run: Option<RunName>,
     pub(crate) group: Option<RunName>,
     pub(crate) worker: Option<u16>,
+    /// The living supervisor of a named run, and its user.
+    pub(crate) supervisor: Option<(i32, u32)>,
 }
 
 impl MemberSocket {
@@ -55,6 +57,13 @@ impl MemberSocket {
     /// The address.
     pub(crate) fn address(&self) -> &Address {
         &self.member.socket.address
+    }
+}
+
+impl PortMembers {
+    /// `8080/tcp`.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.port, self.protocol)
     }
 }
 
@@ -157,11 +166,13 @@ fn socket(member: Member, holder: Holder, facts: &HolderFacts) -> MemberSocket {
         let words: Vec<OsString> = details.command.iter().map(OsString::from).collect();
         RunLine::read(&words)
     });
-    let (run, worker) = match &holder.class {
-        HolderClass::Run { of, .. } => (Some(of.name.clone()), of.worker),
-        _ => (None, None),
+    let (run, worker, supervisor) = match &holder.class {
+        HolderClass::Run { of, supervisor, uid } => {
+            (Some(of.name.clone()), of.worker, supervisor.zip(*uid))
+        }
+        _ => (None, None, None),
     };
     let group = line.and_then(|line| line.group);
     let pids = holder.servers().map(|process| process.pid).collect();
-    MemberSocket { member, holder, pids, run, group, worker }
+    MemberSocket { member, holder, pids, run, group, worker, supervisor }
 }

@@ -11,6 +11,7 @@ use sameport_policy::traffic::status::{MemberState, MemberTraffic, TrafficStatus
 use super::error::Error;
 use super::facts::facts;
 use super::port::{self, MemberSocket, PortMembers};
+use super::supervised::OnlyRun;
 
 /// What holds for the ports that `spec` names: TCP, then UDP.
 ///
@@ -22,7 +23,32 @@ pub(crate) fn show(spec: &PortSpec) -> Result<Vec<TrafficStatus>, Error> {
     if ports.is_empty() {
         return Err(Error::NoSocket(spec.clone()));
     }
-    Ok(ports.iter().map(unsteered).collect())
+    Ok(ports.iter().map(of_port).collect())
+}
+
+/// What holds for a port: as its supervisor says, else as it is seen from outside.
+pub(super) fn of_port(port: &PortMembers) -> TrafficStatus {
+    let Some(run) = OnlyRun::of(port) else { return unsteered(port) };
+    match run.status() {
+        Ok(status) => status,
+        Err(_) => {
+            let mut status = unsteered(port);
+            status.remarks.push(format!(
+                "the supervisor of {} does not say what holds: `sameport status {0}` shows why",
+                run.name()
+            ));
+            status
+        }
+    }
+}
+
+/// Whether a member beside these sockets gets new connections.
+pub(super) fn takes_beside(status: &TrafficStatus, inodes: &BTreeSet<u64>) -> bool {
+    status.members.iter().any(|member| {
+        member.state == MemberState::Serving
+            && member.weight != Some(0)
+            && !member.inodes.iter().any(|inode| inodes.contains(inode))
+    })
 }
 
 /// The traffic of a port for which sameport has no policy.
@@ -62,7 +88,7 @@ fn status(port: &PortMembers, rules: TrafficRules) -> TrafficStatus {
     TrafficStatus {
         protocol: port.protocol,
         port: port.port,
-        addresses: addresses.into_iter().map(|it| it.to_string()).collect(),
+        addresses: addresses.into_iter().map(ToString::to_string).collect(),
         rules,
         tier: None,
         in_force: Ok(()),

@@ -317,3 +317,25 @@ fn a_key_is_of_the_worker_whatever_its_socket() {
     assert_eq!(keys("9 10"), [100, 101]);
     assert_ne!(keys("web.1 web.2")[0], keys("web.1 web.2")[1]);
 }
+
+#[test]
+fn a_selector_names_the_sockets_of_its_members() {
+    let facts = facts("web.1 web.2 api.1@shop 4130");
+    let inodes = |text: &str| {
+        let found = select(&facts, &text.parse().unwrap());
+        found.map(|all| all.iter().flatten().map(|id| id.inode).collect::<Vec<_>>())
+    };
+    let all = decide(&facts, &rules("random"), SteeringTier::Extended).unwrap();
+    let inode_of = |at: usize| all.members[at].sockets[0].inode;
+    // In the order of the plan: members of no run come first.
+    for (text, expected) in [
+        ("web", vec![inode_of(2), inode_of(3)]),
+        ("web.2", vec![inode_of(3)]),
+        ("shop", vec![inode_of(1)]),
+        ("4130", vec![inode_of(0)]),
+    ] {
+        assert_eq!(inodes(text), Ok(expected), "{text}");
+    }
+    let unknown = inodes("wep").unwrap_err();
+    assert_eq!(unknown.to_string(), "no member is \"wep\": the nearest is web");
+}

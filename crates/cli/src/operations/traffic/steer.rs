@@ -1,0 +1,178 @@
+//! `steer` and the begin of `drain`: what a user wants becomes a request to a supervisor, or a change of the
+//! kernel's state.
+
+use std::collections::BTreeSet;
+
+use sameport_policy::addr::PortSpec;
+use sameport_policy::traffic::plan;
+use sameport_policy::traffic::{
+    MemberSelector, MemberValue, SteeringTier, TrafficPolicy, TrafficRefusal, TrafficRules,
+    TrafficStatus,
+};
+use sameport_sys::ProcessIdentity;
+
+use super::direct;
+use super::drain::DrainedMember;
+use super::error::Error;
+use super::facts::{facts, socket_id};
+use super::port::{self, MemberSocket, PortMembers};
+use super::status;
+use super::supervised::OnlyRun;
+
+/// What a user wants of a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SteerChange {
+    /// The default policy of this machine.
+    On,
+    /// The hash of the kernel, and nothing of sameport.
+    Off,
+    /// This policy, or the one that holds, with these values.
+    Rules { policy: Option<TrafficPolicy>, values: Vec<MemberValue> },
+}
+
+/// Why a group without a supervisor is not steered.
+const NOT_BUILT: &str = "this build has no eBPF programs for it";
+
+/// Changes the traffic of a port. Returns what holds afterwards.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub(crate) fn steer(spec: &PortSpec, change: &SteerChange) -> Result<TrafficStatus, Error> {
+    let port = one_port(spec, port::members(spec)?)?;
+    match OnlyRun::of(&port) {
+        Some(run) => by_supervisor(&run, &port, change)?,
+        None => return Err(direct::no_rights(&port, NOT_BUILT)),
+    }
+    // The processes and their connections are as they were.
+    Ok(status::of_port(&port))
+}
+
+fn by_supervisor(run: &OnlyRun, port: &PortMembers, change: &SteerChange) -> Result<(), Error> {
+    match change {
+        SteerChange::On => run.steer_by_default(),
+        SteerChange::Off => run.steer(None),
+        SteerChange::Rules { policy: Some(policy), values } => {
+            let rules = TrafficRules { values: values.clone(), ..TrafficRules::new(*policy) };
+            check(port, &rules)?;
+            run.steer(Some(rules))
+        }
+        SteerChange::Rules { policy: None, values } => {
+            let rules = with_values(run.status()?.rules, values);
+            check(port, &rules)?;
+            run.steer(Some(rules))
+        }
+    }
+}
+
+/// The rules that hold, with other values of some members. Where the hash holds, weights do.
+pub(super) fn with_values(mut rules: TrafficRules, values: &[MemberValue]) -> TrafficRules {
+    if rules.policy == TrafficPolicy::Hash {
+        rules.policy = TrafficPolicy::Weights;
+    }
+    for value in values {
+        match rules.values.iter_mut().find(|it| it.selector == value.selector) {
+            Some(earlier) => earlier.value = value.value,
+            None => rules.values.push(value.clone()),
+        }
+    }
+    rules
+}
+
+/// Whether the rules make sense for the members of the port.
+pub(super) fn check(port: &PortMembers, rules: &TrafficRules) -> Result<(), Error> {
+    let facts = facts(port, &BTreeSet::new());
+    plan::check(&facts, rules, SteeringTier::Extended).map_err(|refusal| refused(port, refusal))
+}
+
+/// The refusal, with what is known about a pid that is no member.
+pub(super) fn refused(port: &PortMembers, refusal: TrafficRefusal) -> Error {
+    if let TrafficRefusal::UnknownSelector { selector: MemberSelector::Pid(pid), known, .. } =
+        &refusal
+    {
+        let exists = ProcessIdentity::of(pid.cast_unsigned()).is_ok();
+        return Error::NoMember { port: port.name(), pid: *pid, exists, known: known.clone() };
+    }
+    if let TrafficRefusal::OneMember(1) = &refusal
+        && let Some(only) = port.sockets.first()
+        && only.member.options.is_some_and(|options| !options.reuse_port)
+    {
+        return Error::NotShared { port: port.name(), holder: Box::new(only.holder.clone()) };
+    }
+    Error::Refused { port: port.name(), refusal: Box::new(refusal) }
+}
+
+/// The port of the one protocol that has members there.
+fn one_port(spec: &PortSpec, mut found: Vec<PortMembers>) -> Result<PortMembers, Error> {
+    match (found.pop(), found.is_empty()) {
+        (Some(port), true) => Ok(port),
+        (Some(_), false) => Err(Error::TwoProtocols(spec.addr.clone())),
+        (None, _) => Err(Error::NoSocket(spec.clone())),
+    }
+}
+
+/// A drain that has begun.
+#[derive(Debug)]
+pub(crate) struct DrainBegun {
+    pub(crate) port: PortMembers,
+    pub(crate) members: Vec<DrainedMember>,
+}
+
+/// Gives members no new connections, or gives them new ones again.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub(crate) fn drain(
+    spec: &PortSpec,
+    selector: &MemberSelector,
+    undo: bool,
+) -> Result<DrainBegun, Error> {
+    let port = one_port(spec, port::members(spec)?)?;
+    let all = facts(&port, &BTreeSet::new());
+    let selected = plan::select(&all, selector).map_err(|refusal| refused(&port, refusal))?;
+    let inodes: BTreeSet<u64> = selected.iter().flatten().map(|id| id.inode).collect();
+    let Some(run) = OnlyRun::of(&port) else {
+        return Err(direct::no_rights(&port, NOT_BUILT));
+    };
+    if !undo {
+        let is_left = status::takes_beside(&status::of_port(&port), &inodes);
+        require_another(is_left, &port, selector)?;
+    }
+    run.drain(selector, undo)?;
+    let members = selected.iter().map(|ids| {
+        let inodes: BTreeSet<u64> = ids.iter().map(|id| id.inode).collect();
+        drained(&port, &inodes)
+    });
+    Ok(DrainBegun { members: members.collect(), port: port.clone() })
+}
+
+/// Refuses to drain the last member that gets connections.
+pub(super) fn require_another(
+    is_left: bool,
+    port: &PortMembers,
+    selector: &MemberSelector,
+) -> Result<(), Error> {
+    match is_left {
+        true => Ok(()),
+        false => Err(Error::LastMember { port: port.name(), member: selector.clone() }),
+    }
+}
+
+fn drained(port: &PortMembers, inodes: &BTreeSet<u64>) -> DrainedMember {
+    let sockets = port.sockets.iter().filter(|it| inodes.contains(&it.member.socket.inode));
+    let sockets: Vec<&MemberSocket> = sockets.collect();
+    let first = sockets.first();
+    let pids: BTreeSet<i32> = sockets.iter().flat_map(|it| &it.pids).copied().collect();
+    let main = first.and_then(|it| it.pid());
+    DrainedMember {
+        pids: main.into_iter().chain(pids.into_iter().filter(|pid| Some(*pid) != main)).collect(),
+        program: first.map(|it| it.program().to_owned()).unwrap_or_default(),
+        run: first.and_then(|it| it.run.clone()),
+        worker: first.and_then(|it| it.worker),
+        sockets: sockets.iter().map(|it| socket_id(it)).collect(),
+        is_there: true,
+        queue: 0,
+        open: None,
+    }
+}
