@@ -13,6 +13,7 @@ pub mod facts;
 pub mod model;
 pub mod plan;
 pub mod refusal;
+pub mod remarks;
 pub mod shares;
 pub mod status;
 pub mod steering;

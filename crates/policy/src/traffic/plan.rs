@@ -194,7 +194,7 @@ fn possible(
 
 /// Joins the sockets that one process has on several addresses: the first on each address are one
 /// member, the second on each are another. Of sockets without a known process, each is a member.
-fn join_sockets(sockets: &[TrafficMember]) -> Vec<Vec<&TrafficMember>> {
+pub(super) fn join_sockets(sockets: &[TrafficMember]) -> Vec<Vec<&TrafficMember>> {
     let mut sorted: Vec<&TrafficMember> = sockets.iter().collect();
     sorted.sort_by_key(|it| (&it.run, it.worker, it.canary, it.socket.inode));
     let mut members: Vec<Vec<&TrafficMember>> = vec![];

@@ -203,6 +203,16 @@ pub(super) fn check(members: &[Joined<'_>], rules: &TrafficRules) -> Result<(), 
     }
 }
 
+/// The values whose member is gone, or is not there yet.
+pub(super) fn without_member<'a>(
+    members: &[Joined<'_>],
+    rules: &'a TrafficRules,
+) -> impl Iterator<Item = &'a MemberValue> {
+    let is_nobody =
+        |value: &&MemberValue| Selected::of(members, &value.selector) == Selected::Nobody;
+    rules.values.iter().filter(is_nobody)
+}
+
 /// The selectors that select a member: runs, groups, workers, then the pids of members that are of no
 /// run.
 fn known_selectors(members: &[Joined<'_>]) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::model::{Address, Protocol};
+use sameport_policy::traffic::remarks::remarks;
 use sameport_policy::traffic::shares::wanted_shares;
 use sameport_policy::traffic::{
     MemberState, MemberTraffic, PlannedMember, SteeringTier, TrafficFacts, TrafficPolicy,
@@ -131,6 +132,10 @@ impl SocketPool {
         let members = members.collect();
         let addresses: BTreeSet<String> =
             facts.members.iter().map(|member| member.address.to_string()).collect();
+        let remarks = match &plan {
+            Ok(plan) => remarks(&facts, &rules, plan),
+            Err(refusal) => vec![refusal.to_string()],
+        };
         Some(TrafficStatus {
             protocol: port.protocol,
             port: port.port,
@@ -140,7 +145,7 @@ impl SocketPool {
             in_force,
             members,
             choices: None,
-            remarks: plan.err().map(|refusal| refusal.to_string()).into_iter().collect(),
+            remarks,
         })
     }
 }

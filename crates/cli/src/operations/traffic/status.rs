@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sameport_policy::addr::PortSpec;
 use sameport_policy::traffic::model::{SteeringTier, TrafficPolicy, TrafficRules};
 use sameport_policy::traffic::plan::{PlannedMember, decide};
+use sameport_policy::traffic::remarks::remarks;
 use sameport_policy::traffic::shares::wanted_shares;
 use sameport_policy::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
 
@@ -84,6 +85,10 @@ fn status(port: &PortMembers, rules: TrafficRules) -> TrafficStatus {
                 .collect()
         },
     );
+    let remarks = match &plan {
+        Ok(plan) => remarks(&facts, &rules, plan),
+        Err(refusal) => vec![refusal.to_string()],
+    };
     let addresses: BTreeSet<_> = port.sockets.iter().map(MemberSocket::address).collect();
     TrafficStatus {
         protocol: port.protocol,
@@ -94,7 +99,7 @@ fn status(port: &PortMembers, rules: TrafficRules) -> TrafficStatus {
         in_force: Ok(()),
         members,
         choices: None,
-        remarks: plan.err().map(|refusal| refusal.to_string()).into_iter().collect(),
+        remarks,
     }
 }
 
