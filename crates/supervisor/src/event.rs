@@ -1,10 +1,12 @@
 //! Events of a run, for its caller.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::holder::Holder;
+use sameport_policy::lifecycle::CanaryOutcome;
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::model::Address;
 use sameport_policy::predict::Winner;
@@ -92,6 +94,13 @@ pub enum RunEvent {
         error: String,
         /// The next step.
         hint: &'static str,
+    },
+    /// The canary was promoted or rolled back.
+    CanaryEnded {
+        /// Program and arguments of its workers.
+        command: Vec<OsString>,
+        /// The outcome.
+        outcome: CanaryOutcome,
     },
     /// Processes that outlived their worker are being ended.
     EndingLeftovers {

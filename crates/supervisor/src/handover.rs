@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sameport_policy::lifecycle::InstanceId;
-use sameport_policy::lifecycle::{ServingWorker, Snapshot};
+use sameport_policy::lifecycle::{Canary, CanarySnapshot, InstanceId, ServingWorker, Snapshot};
 use sameport_policy::model::{Address, Protocol};
+use sameport_policy::traffic::CanaryShare;
 use sameport_sys::fd::inherit;
 use sameport_sys::process;
 use sameport_sys::process::startup::StartupState;
@@ -76,6 +76,20 @@ pub(crate) struct HandoverLifecycle {
     /// builds do not write it.
     #[serde(default)]
     pub self_draining: Vec<usize>,
+    /// The canary. Earlier builds do not write it, and end its workers.
+    #[serde(default)]
+    pub canary: Option<HandoverCanary>,
+}
+
+/// A canary whose workers serve.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HandoverCanary {
+    pub command: usize,
+    pub share: CanaryShare,
+    /// On the clock of the run.
+    pub since: Option<Duration>,
+    pub promotes_after: Option<Duration>,
+    pub workers: Vec<HandoverWorker>,
 }
 
 /// The policies of single ports.
@@ -224,10 +238,20 @@ impl HandoverState {
             addresses: worker.addresses.clone(),
         };
         let workers = self.workers.iter().map(serving).collect();
+        let canary = self.lifecycle.canary.as_ref().map(|canary| CanarySnapshot {
+            canary: Canary {
+                command: canary.command,
+                share: canary.share,
+                since: canary.since,
+                promotes_after: canary.promotes_after,
+            },
+            workers: canary.workers.iter().map(serving).collect(),
+        });
         Snapshot {
             copies: self.lifecycle.copies,
             last_instance: self.lifecycle.last_start,
             workers,
+            canary,
             self_draining: self.lifecycle.self_draining.iter().copied().collect(),
         }
     }

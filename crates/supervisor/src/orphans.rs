@@ -64,8 +64,9 @@ impl Orphans {
         let Some(SupervisorState::Gone(Some(bytes))) = state else { return Ok(None) };
         let Ok(record) = serde_json::from_slice::<RunRecord>(&bytes) else { return Ok(None) };
         let mut recorded = record.workers();
-        // Those that served replace the others of the same ordinal.
-        recorded.sort_by_key(|worker| (!worker.ready, worker.start));
+        // Those that served replace the others of the same ordinal. A canary has the ordinal of a worker
+        // that serves beside it.
+        recorded.sort_by_key(|worker| (worker.canary, !worker.ready, worker.start));
         let is_same_command = record.info.command == plan.command;
         let living = |worker: RecordedWorker| {
             let processes = living_processes(&worker, &named.name);

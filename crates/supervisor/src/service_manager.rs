@@ -67,7 +67,8 @@ impl ManagerReport {
     pub(crate) fn update(&mut self, lifecycle: &Lifecycle) {
         let Some(manager) = &self.manager else { return };
         let (wanted, stopping) = (usize::from(lifecycle.copies()), lifecycle.is_stopping());
-        let ready = lifecycle.serving().len();
+        let is_canary = |start: &_| lifecycle.is_canary(*start);
+        let ready = lifecycle.serving().iter().filter(|start| !is_canary(start)).count();
         let reason = if ready < wanted && !stopping { reason(lifecycle) } else { None };
         let facts = ServiceFacts { ready, wanted, stopping, reason };
         if let Some(message) = self.reported.update(facts) {

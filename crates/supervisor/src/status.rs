@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sameport_policy::lifecycle::{
-    BusyRequest, InstanceId, Lifecycle, RequestFailure, RequestKind, RequestRefusal, WorkerReport,
-    WorkerState,
+    BusyRequest, CanaryEnd, CanaryOutcome, InstanceId, Lifecycle, RequestFailure, RequestKind,
+    RequestRefusal, WorkerReport, WorkerState,
 };
 use sameport_policy::model::Address;
 use sameport_sys::netlink;
 
+use crate::control::canary::{CanaryState, CanaryStatus};
 use crate::control::protocol::{
     ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus, WorkerTreatment,
 };
@@ -18,6 +19,7 @@ use crate::narrower;
 use crate::plan::NamedOptions;
 use crate::pool::{AddressStatus, SocketPool};
 use crate::worker_ends::WorkerEnds;
+use crate::workers::WorkerCommand;
 
 /// The sources of the status.
 pub(crate) struct StatusFacts<'a> {
@@ -26,6 +28,7 @@ pub(crate) struct StatusFacts<'a> {
     pub(crate) interposer: &'static str,
     pub(crate) private: bool,
     pub(crate) lifecycle: &'a Lifecycle,
+    pub(crate) commands: &'a [WorkerCommand],
     pub(crate) pool: &'a SocketPool,
     /// First processes.
     pub(crate) pids: &'a BTreeMap<InstanceId, i32>,
@@ -56,6 +59,7 @@ impl StatusFacts<'_> {
                 drain: Some(self.options.settings.drain.name().to_owned()),
                 drains_itself: self.drains_itself(),
                 log: self.options.log.as_ref().map(Into::into),
+                canary: self.canary(),
             },
         }
     }
@@ -82,6 +86,7 @@ impl StatusFacts<'_> {
         let addresses = start.map(|start| self.pool.addresses(start)).unwrap_or_default();
         WorkerStatus {
             ordinal: worker.ordinal,
+            canary: worker.canary,
             pid: start.and_then(|start| self.pids.get(&start)).copied(),
             state: phase(worker.state),
             since: wall_clock(worker.since, self.now),
@@ -100,9 +105,39 @@ impl StatusFacts<'_> {
 
     /// Whether the command that serves is known to drain by itself.
     fn drains_itself(&self) -> bool {
-        let serving = self.lifecycle.serving();
-        let command = serving.first().and_then(|start| self.lifecycle.command(*start));
+        let command = self.lifecycle.serving_command();
         command.is_some_and(|command| self.lifecycle.drains_itself(command))
+    }
+
+    /// The canary, or the last one unless it was promoted.
+    fn canary(&self) -> Option<CanaryStatus> {
+        let at = |time| wall_clock(time, self.now);
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (command, state) = match (self.lifecycle.canary(), self.lifecycle.canary_end()) {
+            (Some(canary), _) => {
+                let state = CanaryState::Active {
+                    share: canary.share,
+                    workers: self.lifecycle.canary_copies(),
+                    since: canary.since.map(at),
+                    promotes_at: canary.promotes_at().map(at),
+                    promotes_after: canary.promotes_after.map(milliseconds),
+                    chosen: None,
+                };
+                (canary.command, state)
+            }
+            (None, Some(CanaryEnd { at: time, command, outcome })) => {
+                let why = match outcome {
+                    CanaryOutcome::Promoted { .. } => return None,
+                    CanaryOutcome::RolledBack => None,
+                    CanaryOutcome::Failed(ordinal, why) => Some(format!("canary {ordinal}: {why}")),
+                };
+                (*command, CanaryState::RolledBack { at: at(*time), why })
+            }
+            (None, None) => return None,
+        };
+        let WorkerCommand { words, launch } = self.commands.get(command)?.clone();
+        let directory = launch.directory.unwrap_or_else(|| self.options.directory.clone());
+        Some(CanaryStatus { command: words, directory: directory.into(), state })
     }
 
     fn remarks(&self, addresses: &[AddressStatus]) -> Vec<String> {
@@ -182,6 +217,14 @@ pub(crate) fn refusal(
             "the run is stopping".into(),
             "start it again when it has stopped; `sameport stop --now` ends its drains",
         ),
+        RequestRefusal::Canary => (
+            "the run has a canary".into(),
+            "end it first: `sameport upgrade NAME --promote`, or `--rollback`",
+        ),
+        RequestRefusal::NoCanary => (
+            "the run has no canary".into(),
+            "`sameport upgrade NAME --canary 10% -- COMMAND` starts one",
+        ),
     }
 }
 
@@ -191,6 +234,8 @@ fn busy_text(busy: &BusyRequest, pids: &BTreeMap<InstanceId, i32>, now: Duration
         RequestKind::Restart => "a restart",
         RequestKind::Upgrade => "an upgrade",
         RequestKind::Scale => "a change of the number of workers",
+        RequestKind::Canary => "the start of a canary",
+        RequestKind::Promotion => "the promotion of the canary",
     };
     let since = now.saturating_sub(busy.since).as_secs();
     let text = format!("{kind} is under way since {since} s");
@@ -222,5 +267,13 @@ pub(crate) fn failure(failure: &RequestFailure) -> (String, &'static str) {
              given, says more",
         ),
         RequestFailure::Stopping => ("the run was stopped meanwhile".into(), "start it again"),
+        RequestFailure::Canary(ordinal, why) => (
+            format!("the canary is rolled back: canary {ordinal}: {why}"),
+            "the output of its workers, in --log FILE if given, says more",
+        ),
+        RequestFailure::RolledBack => (
+            "the canary was rolled back meanwhile".into(),
+            "`sameport status` shows the workers that serve",
+        ),
     }
 }

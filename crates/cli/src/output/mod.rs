@@ -4,6 +4,8 @@
 pub(crate) mod attach;
 #[cfg(target_os = "linux")]
 pub(crate) mod audit;
+#[cfg(target_os = "linux")]
+mod canary;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 #[cfg(target_os = "linux")]

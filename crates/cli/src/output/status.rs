@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::canary;
 use super::ended;
 use super::json::{line, object};
 use super::run::changes::phase_name;
@@ -102,6 +103,9 @@ pub(crate) fn text(status: &RunStatus, width: Option<usize>, now: u64) -> String
     if let Some(log) = &status.treatment.log {
         text.push_str(&format!("log: {}\n", printable(&log.to_string_lossy())));
     }
+    if let Some(canary) = &status.treatment.canary {
+        text.push_str(&canary::line(canary, now));
+    }
     if !status.workers.is_empty() {
         let header = ["WORKER", "PID", "STATE", "SINCE", "RESTARTS", "ADDRESS", "CONNS"];
         let rows: Vec<_> =
@@ -133,7 +137,10 @@ pub(crate) fn text(status: &RunStatus, width: Option<usize>, now: u64) -> String
 fn worker_row(worker: &WorkerStatus, listed: usize, now: u64) -> [String; 7] {
     let optional = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     [
-        worker.ordinal.to_string(),
+        match worker.canary {
+            true => format!("{} canary", worker.ordinal),
+            false => worker.ordinal.to_string(),
+        },
         optional(worker.pid.map(|pid| pid.to_string())),
         phase_name(worker.state).to_owned(),
         age(elapsed(worker.since, now)),
@@ -198,17 +205,19 @@ fn notes(status: &RunStatus, now: u64) -> Vec<(String, &[String])> {
 fn worker_note(worker: &WorkerStatus, now: u64) -> Option<String> {
     let WorkerHistory { next_start, last_end, last_end_at, .. } = &worker.history;
     let ordinal = worker.ordinal;
+    let kind = if worker.canary { "canary" } else { "worker" };
     if let Some(why) = &worker.why {
         let pause = next_start.map(|next| format!("; starts again{}", pause(now, Some(next))));
-        return Some(format!("worker {ordinal}: {why}{}", pause.unwrap_or_default()));
+        return Some(format!("{kind} {ordinal}: {why}{}", pause.unwrap_or_default()));
     }
     let (why, at) = (last_end.as_ref()?, last_end_at.as_ref()?);
     let is_old = worker.state == WorkerPhase::Draining;
-    (!is_old).then(|| format!("worker {ordinal}: {why} {} ago", age(elapsed(*at, now))))
+    (!is_old).then(|| format!("{kind} {ordinal}: {why} {} ago", age(elapsed(*at, now))))
 }
 
 fn ready(status: &RunStatus) -> usize {
-    status.workers.iter().filter(|worker| worker.state == WorkerPhase::Ready).count()
+    let main = status.workers.iter().filter(|worker| !worker.canary);
+    main.filter(|worker| worker.state == WorkerPhase::Ready).count()
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
@@ -253,6 +262,7 @@ fn run_view<'a>(status: &'a RunStatus, user: &'a str) -> impl Serialize + use<'a
         addresses: addresses,
         remarks: &status.remarks,
         traffic: &status.traffic,
+        canary: status.treatment.canary.as_ref().map(canary::view),
         log: status.treatment.log.as_ref().map(|log| log.to_string_lossy()),
     }
 }
@@ -261,6 +271,7 @@ fn run_view<'a>(status: &'a RunStatus, user: &'a str) -> impl Serialize + use<'a
 fn worker_view(worker: &WorkerStatus) -> impl Serialize + '_ {
     object! {
         worker: worker.ordinal,
+        canary: worker.canary,
         pid: worker.pid,
         state: phase_name(worker.state),
         since: worker.since / 1000,

@@ -12,6 +12,7 @@ const NOW: u64 = 1_700_000_000_000;
 fn worker(ordinal: u16, pid: Option<i32>, state: WorkerPhase) -> WorkerStatus {
     WorkerStatus {
         ordinal,
+        canary: false,
         pid,
         state,
         since: NOW - 5_000,
@@ -85,6 +86,7 @@ fn status() -> RunStatus {
             drain: Some("busy".into()),
             drains_itself: false,
             log: Some("/var/log/web.log".into()),
+            canary: None,
         },
     }
 }

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod after_the_end;
+mod canary;
 mod children;
 mod completions;
 mod crashes;

@@ -2,6 +2,7 @@
 //! is the long version, with other programs to compare.
 #![cfg(target_os = "linux")]
 
+mod canary;
 mod clients;
 mod drains;
 #[path = "../harness/mod.rs"]

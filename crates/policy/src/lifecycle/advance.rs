@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::exit::Exit;
-use super::instance::{Instance, Pause, Phase, Slot};
+use super::instance::{Instance, Pause, Phase, Place, Slot};
 use super::model::{Action, InstanceId, RequestFailure, RunOutcome};
 use super::state::{ActiveRequest, Lifecycle};
 
@@ -25,8 +25,11 @@ impl Lifecycle {
             Some(ActiveRequest::Upgrade { command, old_command, remaining }) => {
                 self.advance_upgrade(command, old_command, remaining, now, actions);
             }
+            Some(ActiveRequest::Canary { remaining }) => {
+                self.advance_canary(remaining, now, actions);
+            }
             Some(ActiveRequest::Scale { mut waiting }) => {
-                waiting.retain(|ordinal| !self.slot_is_settled(*ordinal));
+                waiting.retain(|place| !self.slot_is_settled(*place));
                 match waiting.is_empty() {
                     true => self.finish(Ok(()), actions),
                     false => self.active_request = Some(ActiveRequest::Scale { waiting }),
@@ -60,8 +63,8 @@ impl Lifecycle {
 
     /// Whether a worker has reached its final state: one ready instance, or none if it is surplus.
     /// Instances that end do not count.
-    pub(super) fn slot_is_settled(&self, ordinal: u16) -> bool {
-        match self.slots.get(&ordinal) {
+    pub(super) fn slot_is_settled(&self, place: Place) -> bool {
+        match self.slots.get(&place) {
             None => true,
             Some(Slot { pause: Some(Pause::GivenUp(_)), replacement: None, .. }) => true,
             Some(Slot { serving: None, replacement: Some(id), .. }) => self.never_listens(*id),
@@ -79,25 +82,25 @@ impl Lifecycle {
     fn advance_restart(
         &mut self,
         surge: u16,
-        mut remaining: BTreeSet<u16>,
-        mut in_progress: BTreeSet<u16>,
+        mut remaining: BTreeSet<Place>,
+        mut in_progress: BTreeSet<Place>,
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
-        in_progress.retain(|ordinal| !self.slot_is_settled(*ordinal));
+        in_progress.retain(|place| !self.slot_is_settled(*place));
         // Without surge, the new instance starts after the old one has ended.
-        for ordinal in in_progress.clone() {
-            let is_empty = self.slots.get(&ordinal).is_some_and(|slot| {
+        for place in in_progress.clone() {
+            let is_empty = self.slots.get(&place).is_some_and(|slot| {
                 slot.serving.is_none() && slot.replacement.is_none() && slot.pause.is_none()
             });
-            let has_ended = surge > 0 || self.instances.values().all(|it| it.ordinal != ordinal);
+            let has_ended = surge > 0 || self.instances.values().all(|it| it.place != place);
             if is_empty && has_ended {
-                self.start(ordinal, now, actions);
+                self.start(place, now, actions);
             }
         }
         while in_progress.len() < usize::from(surge.max(1)) {
-            let Some(ordinal) = remaining.pop_first() else { break };
-            let Some(slot) = self.slots.get_mut(&ordinal) else { continue };
+            let Some(place) = remaining.pop_first() else { break };
+            let Some(slot) = self.slots.get_mut(&place) else { continue };
             // A worker that waits or is given up restarts now.
             slot.crashes = 0;
             // An instance that was starting before the request does not fulfil it.
@@ -107,9 +110,9 @@ impl Lifecycle {
                 self.retire(old, now, actions);
             }
             if surge > 0 || old.is_none() {
-                self.start(ordinal, now, actions);
+                self.start(place, now, actions);
             }
-            in_progress.insert(ordinal);
+            in_progress.insert(place);
         }
         match in_progress.is_empty() {
             true => self.finish(Ok(()), actions),
@@ -124,7 +127,7 @@ impl Lifecycle {
         &mut self,
         command: usize,
         old_command: usize,
-        mut remaining: BTreeSet<u16>,
+        mut remaining: BTreeSet<Place>,
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
@@ -134,25 +137,25 @@ impl Lifecycle {
             .values()
             .filter_map(|slot| slot.replacement)
             .any(|id| is_new(&id) && self.phase(id) != Some(Phase::Ready));
-        if !in_progress && let Some(ordinal) = remaining.pop_first() {
-            if let Some(slot) = self.slots.get_mut(&ordinal) {
+        if !in_progress && let Some(place) = remaining.pop_first() {
+            if let Some(slot) = self.slots.get_mut(&place) {
                 slot.command = command;
                 slot.crashes = 0;
                 // An instance that was starting before has the old command.
                 if let Some(old) = slot.replacement.take() {
                     self.retire(old, now, actions);
                 }
-                self.start(ordinal, now, actions);
+                self.start(place, now, actions);
             }
             self.active_request = Some(ActiveRequest::Upgrade { command, old_command, remaining });
             return;
         }
-        if in_progress || !remaining.is_empty() {
+        if in_progress || !remaining.is_empty() || !self.canary_is_settled() {
             self.active_request = Some(ActiveRequest::Upgrade { command, old_command, remaining });
             return;
         }
         // All new instances are ready: what remains is a restart whose old instances end.
-        let mut old = Vec::new();
+        let mut old = self.merge_canary(now, actions);
         for slot in self.slots.values_mut() {
             let Some(new) = slot.replacement.take() else { continue };
             if let Some(instance) = self.instances.get(&new) {

@@ -1,6 +1,6 @@
 //! The request in progress, for the refusal of another one.
 
-use super::instance::{CHILDREN_GRACE, Instance, Pause, Phase};
+use super::instance::{CHILDREN_GRACE, Instance, Pause, Phase, Place};
 use super::model::{BusyRequest, InstanceId, RequestKind, WaitsFor, WorkerState};
 use super::state::{ActiveRequest, Lifecycle};
 
@@ -13,26 +13,35 @@ impl Lifecycle {
 
     /// The request in progress that refuses another one.
     pub(super) fn busy(&self) -> Option<BusyRequest> {
-        let (kind, ordinals): (_, Vec<u16>) = match self.active_request.as_ref()? {
+        let (kind, places): (_, Vec<Place>) = match self.active_request.as_ref()? {
             ActiveRequest::Restart { in_progress, .. } => {
                 (RequestKind::Restart, in_progress.iter().copied().collect())
             }
             ActiveRequest::Upgrade { .. } => {
-                (RequestKind::Upgrade, self.slots.keys().copied().collect())
+                let kind = match self.canary {
+                    Some(_) => RequestKind::Promotion,
+                    None => RequestKind::Upgrade,
+                };
+                (kind, self.slots.keys().copied().collect())
             }
             ActiveRequest::Scale { waiting } => {
                 (RequestKind::Scale, waiting.iter().copied().collect())
             }
+            ActiveRequest::Canary { .. } => {
+                let places = self.slots.keys().copied().filter(|place| place.canary);
+                (RequestKind::Canary, places.collect())
+            }
             ActiveRequest::Drains(_) => return None,
         };
-        let waits_for = ordinals.into_iter().find_map(|ordinal| self.waits_for(ordinal));
+        let waits_for = places.into_iter().find_map(|place| self.waits_for(place));
         Some(BusyRequest { kind, since: self.request_since, waits_for })
     }
 
     /// What delays the change of a worker.
-    fn waits_for(&self, ordinal: u16) -> Option<WaitsFor> {
-        let slot = self.slots.get(&ordinal);
-        let of_worker = |(_, it): &(&InstanceId, &Instance)| it.ordinal == ordinal;
+    fn waits_for(&self, place: Place) -> Option<WaitsFor> {
+        let ordinal = place.ordinal;
+        let slot = self.slots.get(&place);
+        let of_worker = |(_, it): &(&InstanceId, &Instance)| it.place == place;
         let starting = slot.and_then(|slot| slot.replacement);
         let leaving = || {
             let mut instances = self.instances.iter().filter(of_worker);

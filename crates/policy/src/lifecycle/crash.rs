@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::canary::CANARY_RESTARTS;
 use super::exit::Exit;
-use super::instance::Pause;
-use super::model::{Action, ChangeReason, WorkerChange, WorkerState};
+use super::instance::{Pause, Place};
+use super::model::{Action, CanaryOutcome, ChangeReason, WorkerState};
 use super::port_wait::{ended_lately, wait_for_port};
 use super::state::Lifecycle;
 
@@ -81,7 +82,7 @@ impl Lifecycle {
     /// Plans the restart of a worker without instances.
     pub(super) fn count_crash(
         &mut self,
-        ordinal: u16,
+        place: Place,
         reason: ChangeReason,
         exit: Exit,
         was_ready: bool,
@@ -91,11 +92,17 @@ impl Lifecycle {
         if self.stopping {
             return;
         }
-        let max_restarts = self.settings.max_restarts;
-        let Some(slot) = self.slots.get_mut(&ordinal) else { return };
+        if place.canary && self.canary_failed(place, &reason, now, actions) {
+            return;
+        }
+        let max_restarts = match self.settings.max_restarts {
+            None if place.canary => Some(CANARY_RESTARTS),
+            limit => limit,
+        };
+        let Some(slot) = self.slots.get_mut(&place) else { return };
         if let Some(port) = slot.waits_for.clone() {
             slot.last_end = Some((now, reason));
-            actions.push(wait_for_port(ordinal, slot, &port, now));
+            actions.push(wait_for_port(place, slot, &port, now));
             return;
         }
         let crash = Crash { exit, was_ready, earlier: slot.crashes, max_restarts };
@@ -104,6 +111,10 @@ impl Lifecycle {
         slot.crashes = crash.count();
         slot.last_end = Some((now, reason.clone()));
         let (state, pause) = match crash.verdict() {
+            CrashVerdict::GiveUp if place.canary => {
+                let outcome = CanaryOutcome::Failed(place.ordinal, reason);
+                return self.roll_back(outcome, now, actions);
+            }
             CrashVerdict::GiveUp => (WorkerState::GivenUp, Pause::GivenUp(exit)),
             CrashVerdict::Restart(pause) => {
                 slot.restarts += 1;
@@ -113,8 +124,7 @@ impl Lifecycle {
         slot.pause = Some(pause);
         // A restart at once needs no report: that of the end was the last word.
         if pause != Pause::Until(now) {
-            let change = WorkerChange { ordinal, instance: None, state, reason: Some(reason) };
-            actions.push(Action::Report(change));
+            actions.push(Action::Report(place.change(None, state, Some(reason))));
         }
     }
 }

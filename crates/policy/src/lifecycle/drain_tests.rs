@@ -196,6 +196,7 @@ fn children_get_the_rest_of_the_grace_period() {
     let actions = lifecycle.outlived(1, Exit::Signal(15), at(12_000));
     let change = WorkerChange {
         ordinal: 1,
+        canary: false,
         instance: Some(1),
         state: WorkerState::Draining,
         reason: Some(ChangeReason::ChildrenRemain(Exit::Signal(15))),

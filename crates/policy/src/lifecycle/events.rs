@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::crash::resets;
 use super::exit::Exit;
-use super::instance::{CHILDREN_GRACE, Instance, Pause, Phase, Slot};
-use super::model::{Action, ChangeReason, InstanceId, WorkerChange, WorkerState};
+use super::instance::{CHILDREN_GRACE, Instance, Pause, Phase, Place, Slot};
+use super::model::{Action, ChangeReason, InstanceId, WorkerState};
 use super::server_sockets::LAST_ADDRESS;
 use super::state::{Lifecycle, SILENCE_TIMEOUT};
 
@@ -15,8 +15,8 @@ impl Lifecycle {
     pub fn start_all(&mut self, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         for ordinal in 1..=self.settings.copies {
-            self.slots.insert(ordinal, Slot::default());
-            self.start(ordinal, now, &mut actions);
+            self.slots.insert(Place::main(ordinal), Slot::default());
+            self.start(Place::main(ordinal), now, &mut actions);
         }
         actions
     }
@@ -37,15 +37,16 @@ impl Lifecycle {
             let pause_is_over = matches!(slot.pause, Some(Pause::Until(end)) if end <= now);
             pause_is_over && slot.replacement.is_none() && !self.stopping
         };
-        let startable: Vec<u16> = self
+        let startable: Vec<Place> = self
             .slots
             .iter()
             .filter(|(_, slot)| can_start(slot))
-            .map(|(ordinal, _)| *ordinal)
+            .map(|(place, _)| *place)
             .collect();
-        for ordinal in startable {
-            self.start(ordinal, now, &mut actions);
+        for place in startable {
+            self.start(place, now, &mut actions);
         }
+        self.promote_in_time(now, &mut actions);
         self.advance(now, &mut actions);
         actions
     }
@@ -53,15 +54,8 @@ impl Lifecycle {
     fn on_deadline(&mut self, id: InstanceId, now: Duration, actions: &mut Vec<Action>) {
         let ready_timeout = self.settings.ready_timeout;
         let Some(instance) = self.instances.get_mut(&id) else { return };
-        let ordinal = instance.ordinal;
-        let report = |state, reason| {
-            Action::Report(WorkerChange {
-                ordinal,
-                instance: Some(id),
-                state,
-                reason: Some(reason),
-            })
-        };
+        let place = instance.place;
+        let report = |state, reason| Action::Report(place.change(Some(id), state, Some(reason)));
         match instance.phase {
             Phase::Starting { .. } => {
                 if instance.is_silent() && now >= instance.since + SILENCE_TIMEOUT {
@@ -86,16 +80,16 @@ impl Lifecycle {
     }
 
     /// Starts an instance of a worker, as the replacement of the serving one, if any.
-    pub(super) fn start(&mut self, ordinal: u16, now: Duration, actions: &mut Vec<Action>) {
-        let Some(slot) = self.slots.get_mut(&ordinal) else { return };
+    pub(super) fn start(&mut self, place: Place, now: Duration, actions: &mut Vec<Action>) {
+        let Some(slot) = self.slots.get_mut(&place) else { return };
         self.last_instance += 1;
         let id = self.last_instance;
         slot.replacement = Some(id);
         slot.pause = None;
         slot.waits_for = None;
-        let (command, predecessor) = (slot.command, slot.serving);
+        let (command, serving) = (slot.command, slot.serving);
         let instance = Instance {
-            ordinal,
+            place,
             command,
             since: now,
             phase: Phase::Starting { checking: false },
@@ -107,6 +101,9 @@ impl Lifecycle {
             first_exit: None,
         };
         self.instances.insert(id, instance);
+        let ordinal = place.ordinal;
+        let beside = self.slots.get(&Place::main(ordinal)).filter(|_| place.canary);
+        let predecessor = serving.or(beside.and_then(|slot| slot.serving));
         actions.push(Action::Start { instance: id, ordinal, command, predecessor });
     }
 
@@ -126,8 +123,7 @@ impl Lifecycle {
         reason: Option<ChangeReason>,
     ) -> Option<Action> {
         let instance = self.instances.get(&id)?;
-        let (ordinal, state) = (instance.ordinal, instance.phase.state());
-        Some(Action::Report(WorkerChange { ordinal, instance: Some(id), state, reason }))
+        Some(Action::Report(instance.place.change(Some(id), instance.phase.state(), reason)))
     }
 
     /// The instance listens on this address.
@@ -135,14 +131,14 @@ impl Lifecycle {
         let Some(instance) = self.instances.get_mut(&id) else { return Vec::new() };
         instance.listening.insert(address.clone());
         let complete = instance.listening.is_superset(&instance.required);
-        let ordinal = instance.ordinal;
+        let place = instance.place;
         match instance.phase {
             Phase::Starting { ref mut checking } if complete && !*checking => {
                 *checking = true;
                 vec![Action::CheckReady(id)]
             }
             Phase::Ready if now < instance.since + LAST_ADDRESS => {
-                if let Some(slot) = self.slots.get_mut(&ordinal) {
+                if let Some(slot) = self.slots.get_mut(&place) {
                     slot.addresses.insert(address);
                 }
                 Vec::new()
@@ -160,14 +156,14 @@ impl Lifecycle {
         }
         instance.phase = Phase::Ready;
         instance.since = now;
-        let (ordinal, addresses) = (instance.ordinal, instance.listening.clone());
-        if let Some(slot) = self.slots.get_mut(&ordinal) {
+        let (place, addresses) = (instance.place, instance.listening.clone());
+        if let Some(slot) = self.slots.get_mut(&place) {
             slot.waits_for = None;
             slot.unexplained = 0;
         }
         actions.extend(self.report_change(id, None));
         actions.push(Action::UpdateSteering);
-        self.instance_ready(ordinal, id, addresses, now, &mut actions);
+        self.instance_ready(place, id, addresses, now, &mut actions);
         actions
     }
 
@@ -250,12 +246,7 @@ impl Lifecycle {
     ) -> Vec<Action> {
         let mut actions = Vec::new();
         let Some(instance) = self.instances.remove(&id) else { return actions };
-        let change = WorkerChange {
-            ordinal: instance.ordinal,
-            instance: Some(id),
-            state: WorkerState::Gone,
-            reason: Some(reason.clone()),
-        };
+        let change = instance.place.change(Some(id), WorkerState::Gone, Some(reason.clone()));
         actions.extend([Action::Report(change), Action::UpdateSteering]);
         self.leave_slot(id, &instance, reason, exit, now, &mut actions);
         self.advance(now, &mut actions);
@@ -273,23 +264,23 @@ impl Lifecycle {
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
-        let ordinal = instance.ordinal;
-        match self.slots.get_mut(&ordinal) {
+        let place = instance.place;
+        match self.slots.get_mut(&place) {
             Some(slot) if slot.serving == Some(id) && !instance.phase.is_leaving() => {
                 slot.serving = None;
                 if resets(now.saturating_sub(instance.since), slot.crashes) {
                     slot.crashes = 0;
                 }
                 if slot.replacement.is_none() {
-                    self.count_crash(ordinal, reason, exit, true, now, actions);
+                    self.count_crash(place, reason, exit, true, now, actions);
                 }
             }
             Some(slot) if slot.replacement == Some(id) => {
                 slot.replacement = None;
                 let serves = slot.serving.is_some();
-                self.replacement_failed(ordinal, instance.command, reason.clone(), now, actions);
+                self.replacement_failed(place, instance.command, reason.clone(), now, actions);
                 if !serves {
-                    self.count_crash(ordinal, reason, exit, false, now, actions);
+                    self.count_crash(place, reason, exit, false, now, actions);
                 }
             }
             Some(slot) if slot.serving == Some(id) => slot.serving = None,

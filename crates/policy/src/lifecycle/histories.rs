@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::exit::Exit;
 use super::tests::{at, settings};
 use super::*;
+use crate::traffic::model::CanaryShare;
 
 /// An event of a run. Numbers select one of the running instances.
 #[derive(Debug, Clone)]
@@ -27,6 +28,12 @@ fn event() -> impl Strategy<Value = RandomEvent> {
         (0u16..4).prop_map(|surge| RunRequest::Restart { surge: Some(surge), now: false }),
         (0usize..3).prop_map(|command| RunRequest::Upgrade { command }),
         (1u16..5).prop_map(|copies| RunRequest::Scale { copies }),
+        (0usize..3, 1u16..10_000, 0u16..2).prop_map(|(command, per_10000, promotes)| {
+            let promotes_after = (promotes > 0).then_some(at(500));
+            RunRequest::Canary { command, share: CanaryShare { per_10000 }, promotes_after }
+        }),
+        Just(RunRequest::Promote),
+        Just(RunRequest::RollBack),
     ];
     prop_oneof![
         (0usize..8, 0u8..2).prop_map(|(nth, code)| RandomEvent::Exits(nth, code)),
@@ -76,6 +83,7 @@ proptest! {
         let mut now = Duration::ZERO;
         let mut outcome = Outcome::default();
         let mut requests = 0;
+        let mut promotions = 0;
         outcome.perform(lifecycle.start_all(now))?;
         for event in history {
             if outcome.ended {
@@ -113,13 +121,18 @@ proptest! {
                     now += at(milliseconds.into());
                     lifecycle.tick(now)
                 }
-                RandomEvent::Request(request) => match lifecycle.request(request, now) {
+                RandomEvent::Request(request) => match lifecycle.request(request.clone(), now) {
                     Ok(actions) => {
                         requests += 1;
+                        let promotes_after = match request {
+                            RunRequest::Canary { promotes_after, .. } => promotes_after,
+                            _ => None,
+                        };
+                        promotions += usize::from(promotes_after.is_some());
                         actions
                     }
                     Err(refusal) => {
-                        prop_assert!(matches!(refusal, RequestRefusal::Busy(_)));
+                        prop_assert!(refusal != RequestRefusal::Stopping);
                         continue;
                     }
                 },
@@ -131,7 +144,11 @@ proptest! {
             let workers: BTreeSet<u16> = report.iter().map(|worker| worker.ordinal).collect();
             let complete = (1..=lifecycle.copies()).all(|n| workers.contains(&n));
             prop_assert!(outcome.ended || complete, "{:?}", lifecycle);
-            prop_assert!(lifecycle.serving().len() <= usize::from(lifecycle.copies()));
+            let serving = lifecycle.serving();
+            let main = serving.iter().filter(|id| !lifecycle.is_canary(**id)).count();
+            let canaries = serving.len() - main;
+            prop_assert!(main.max(canaries) <= usize::from(lifecycle.copies()));
+            prop_assert!(canaries == 0 || lifecycle.canary().is_some());
         }
         if outcome.ended {
             return Ok(());
@@ -142,6 +159,8 @@ proptest! {
             outcome.perform(lifecycle.exited(id, Exit::Code(0), now))?;
         }
         prop_assert!(outcome.ended);
-        prop_assert_eq!(requests, outcome.requests_done);
+        // A promotion in time is a request of nobody.
+        let most = requests + promotions;
+        prop_assert!((requests..=most).contains(&outcome.requests_done), "{:?}", outcome.requests_done);
     }
 }

@@ -4,11 +4,42 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::exit::Exit;
-use super::model::{ChangeReason, HeldPort, InstanceId, NotReady, WorkerState};
+use super::model::{ChangeReason, HeldPort, InstanceId, NotReady, WorkerChange, WorkerState};
+
+/// The place of a worker, which one serving instance and its replacement have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) ordinal: u16,
+    /// Whether it is the place of the canary beside the worker.
+    pub(super) canary: bool,
+}
+
+impl Place {
+    /// The place of a worker of the run's command.
+    pub(super) fn main(ordinal: u16) -> Self {
+        Self { ordinal, canary: false }
+    }
+
+    /// The place of the canary beside this worker.
+    pub(super) fn canary(ordinal: u16) -> Self {
+        Self { ordinal, canary: true }
+    }
+
+    /// A change of the worker here.
+    pub(super) fn change(
+        self,
+        instance: Option<InstanceId>,
+        state: WorkerState,
+        reason: Option<ChangeReason>,
+    ) -> WorkerChange {
+        let Self { ordinal, canary } = self;
+        WorkerChange { ordinal, canary, instance, state, reason }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
-    pub(super) ordinal: u16,
+    pub(super) place: Place,
     pub(super) command: usize,
     pub(super) since: Duration,
     pub(super) phase: Phase,

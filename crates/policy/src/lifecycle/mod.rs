@@ -8,6 +8,9 @@
 
 mod advance;
 mod busy;
+mod canary;
+#[cfg(test)]
+mod canary_tests;
 mod crash;
 #[cfg(test)]
 mod drain_tests;
@@ -31,11 +34,11 @@ mod tests;
 pub use crash::CRASH_RESET;
 pub use held_sockets::{Fallback, HeldSockets, QueueMode};
 pub use model::{
-    Action, BusyRequest, ChangeReason, HeldPort, InstanceId, LifecycleSettings, NotReady,
-    RequestFailure, RequestKind, RequestRefusal, RunOutcome, RunRequest, WaitsFor, WorkerChange,
-    WorkerState,
+    Action, BusyRequest, Canary, CanaryEnd, CanaryOutcome, ChangeReason, HeldPort, InstanceId,
+    LifecycleSettings, NotReady, RequestFailure, RequestKind, RequestRefusal, RunOutcome,
+    RunRequest, WaitsFor, WorkerChange, WorkerState, canary_workers,
 };
 pub use report::WorkerReport;
 pub use server_sockets::OpenedSocket;
-pub use snapshot::{ServingWorker, Snapshot};
+pub use snapshot::{CanarySnapshot, ServingWorker, Snapshot};
 pub use state::Lifecycle;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::exit::Exit;
 use crate::drain::DrainMode;
+use crate::traffic::model::CanaryShare;
 
 /// The number of one start of a worker: the first process and its descendants. A run never uses a
 /// number twice.
@@ -66,6 +67,8 @@ pub enum Action {
     Kill(InstanceId),
     /// Report a change to the user.
     Report(WorkerChange),
+    /// Report the end of the canary to the user.
+    CanaryEnded(CanaryEnd),
     /// Report the end of a request.
     RequestDone(Result<(), RequestFailure>),
     /// End the run.
@@ -207,6 +210,8 @@ impl fmt::Display for HeldPort {
 pub struct WorkerChange {
     /// The worker.
     pub ordinal: u16,
+    /// Whether it is a canary.
+    pub canary: bool,
     /// The instance; `None` if the worker waits or is given up.
     pub instance: Option<InstanceId>,
     /// The new state.
@@ -230,6 +235,19 @@ pub enum RunRequest {
         /// The index of the run's command.
         command: usize,
     },
+    /// Start workers of another command beside those of the run, with a share of new connections.
+    Canary {
+        /// The index of the run's command.
+        command: usize,
+        /// Its share.
+        share: CanaryShare,
+        /// The time after which it is promoted without a request; `None`: never.
+        promotes_after: Option<Duration>,
+    },
+    /// Replace all workers by workers of the canary's command. The workers of the canary stay.
+    Promote,
+    /// End the workers of the canary.
+    RollBack,
     /// Change the number of workers.
     Scale {
         /// 1 or more.
@@ -251,6 +269,10 @@ pub enum RequestKind {
     Upgrade,
     /// Workers are started or ended.
     Scale,
+    /// The workers of a canary are started.
+    Canary,
+    /// All workers are replaced by those of the canary's command.
+    Promotion,
 }
 
 /// The request in progress.
@@ -284,6 +306,10 @@ pub enum RequestRefusal {
     Busy(BusyRequest),
     /// The run is ending.
     Stopping,
+    /// The run has a canary, which is to be promoted or rolled back first.
+    Canary,
+    /// The run has no canary.
+    NoCanary,
 }
 
 /// Why a request failed.
@@ -293,4 +319,62 @@ pub enum RequestFailure {
     NotReady(u16, ChangeReason),
     /// A stop request came in between.
     Stopping,
+    /// The canary was rolled back on request.
+    RolledBack,
+    /// The canary was rolled back, because this worker of it failed.
+    Canary(u16, ChangeReason),
+}
+
+/// The canary of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// The index of the run's command.
+    pub command: usize,
+    /// Its share of the new connections.
+    pub share: CanaryShare,
+    /// When it got its share; `None` while its workers start.
+    pub since: Option<Duration>,
+    /// The time after which it is promoted, from the moment that it gets its share; `None`: on request.
+    pub promotes_after: Option<Duration>,
+}
+
+impl Canary {
+    /// When it is promoted without a request.
+    #[must_use]
+    pub fn promotes_at(&self) -> Option<Duration> {
+        Some(self.since? + self.promotes_after?)
+    }
+}
+
+/// How a canary ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanaryEnd {
+    /// When.
+    pub at: Duration,
+    /// The index of its command.
+    pub command: usize,
+    /// The outcome.
+    pub outcome: CanaryOutcome,
+}
+
+/// The outcome of a canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CanaryOutcome {
+    /// Its command is that of the run.
+    Promoted {
+        /// Whether its time was over, without a request.
+        by_itself: bool,
+    },
+    /// A request rolled it back.
+    RolledBack,
+    /// The failure of this worker rolled it back.
+    Failed(u16, ChangeReason),
+}
+
+/// The number of canary workers beside this number of workers: as near to the share as possible, and at
+/// least one.
+#[must_use]
+pub fn canary_workers(copies: u16, share: CanaryShare) -> u16 {
+    let workers = (u32::from(copies) * u32::from(share.per_10000) + 5_000) / 10_000;
+    u16::try_from(workers).unwrap_or(copies).clamp(1, copies.max(1))
 }

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::instance::{Pause, Slot};
-use super::model::{Action, ChangeReason, HeldPort, WorkerChange, WorkerState};
+use super::instance::{Pause, Place, Slot};
+use super::model::{Action, ChangeReason, HeldPort, WorkerState};
 use super::state::Lifecycle;
 
 /// The longest wait before a worker tries the address again.
@@ -22,7 +22,7 @@ impl Lifecycle {
     /// A worker's bind was refused because another program holds the address.
     pub fn port_held(&mut self, port: &HeldPort, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
-        for (ordinal, slot) in &mut self.slots {
+        for (place, slot) in &mut self.slots {
             if slot.serving.is_some() || slot.waits_for.is_some() {
                 continue;
             }
@@ -36,7 +36,7 @@ impl Lifecycle {
                 slot.waits_for = Some(port.clone());
             } else if was_no_crash && !self.stopping {
                 slot.waits_for = Some(port.clone());
-                actions.push(wait_for_port(*ordinal, slot, port, now));
+                actions.push(wait_for_port(*place, slot, port, now));
             }
         }
         actions
@@ -63,14 +63,14 @@ impl Lifecycle {
 
 /// Plans the next start of a worker that ended because of a held address.
 pub(super) fn wait_for_port(
-    ordinal: u16,
+    place: Place,
     slot: &mut Slot,
     port: &HeldPort,
     now: Duration,
 ) -> Action {
     slot.pause = Some(Pause::Until(now + MAX_WAIT));
     let (state, reason) = (WorkerState::Waiting, Some(ChangeReason::PortHeld(port.clone())));
-    Action::Report(WorkerChange { ordinal, instance: None, state, reason })
+    Action::Report(place.change(None, state, reason))
 }
 
 fn is_waiting(slot: &Slot) -> bool {
@@ -149,7 +149,7 @@ mod tests {
         let mut lifecycle = starting(1);
         for instance in 1..=5 {
             lifecycle.exited(instance, Exit::Code(1), at(0));
-            lifecycle.tick(lifecycle.next_start(1).unwrap());
+            lifecycle.tick(lifecycle.next_start(1, false).unwrap());
         }
         lifecycle.exited(6, Exit::Code(1), at(0));
         let before = reasons(&lifecycle);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::instance::{Pause, Slot};
+use super::instance::{Pause, Place, Slot};
 use super::model::{ChangeReason, InstanceId, NotReady, WorkerState};
 use super::state::Lifecycle;
 
@@ -12,6 +12,8 @@ use super::state::Lifecycle;
 pub struct WorkerReport {
     /// The worker.
     pub ordinal: u16,
+    /// Whether it is a canary.
+    pub canary: bool,
     /// The instance, if one runs.
     pub instance: Option<InstanceId>,
     /// The state.
@@ -32,13 +34,14 @@ impl Lifecycle {
     /// The ordinal of each worker, its restarts after crashes, and the addresses that it listens on
     /// when it is ready.
     pub fn workers(&self) -> impl Iterator<Item = (u16, u32, &BTreeSet<String>)> {
-        self.slots.iter().map(|(ordinal, slot)| (*ordinal, slot.restarts, &slot.addresses))
+        let slots = self.slots.iter().filter(|(place, _)| !place.canary);
+        slots.map(|(place, slot)| (place.ordinal, slot.restarts, &slot.addresses))
     }
 
     /// The time of the next start of a waiting worker; `None` if it waits for an address.
     #[must_use]
-    pub fn next_start(&self, ordinal: u16) -> Option<Duration> {
-        let slot = self.slots.get(&ordinal)?;
+    pub fn next_start(&self, ordinal: u16, canary: bool) -> Option<Duration> {
+        let slot = self.slots.get(&Place { ordinal, canary })?;
         match slot.pause.filter(|_| slot.waits_for.is_none())? {
             Pause::Until(end) => Some(end),
             Pause::GivenUp(_) => None,
@@ -49,7 +52,7 @@ impl Lifecycle {
     #[must_use]
     pub fn report(&self) -> Vec<WorkerReport> {
         let instances = self.instances.iter().map(|(id, instance)| {
-            let slot = self.slots.get(&instance.ordinal);
+            let slot = self.slots.get(&instance.place);
             let state = instance.phase.state();
             let is_starting = state == WorkerState::Starting;
             let lacks = Some(instance.lacks()).filter(NotReady::has_reason);
@@ -58,7 +61,8 @@ impl Lifecycle {
                 .then(|| ChangeReason::Silent.to_string());
             let reason = port.or(lacks.map(|lacks| lacks.to_string())).or(silent);
             WorkerReport {
-                ordinal: instance.ordinal,
+                ordinal: instance.place.ordinal,
+                canary: instance.place.canary,
                 instance: Some(*id),
                 state,
                 since: instance.since,
@@ -68,7 +72,7 @@ impl Lifecycle {
                 last_end: slot.and_then(|slot| slot.last_end.clone()),
             }
         });
-        let empty_slots = self.slots.iter().filter_map(|(ordinal, slot)| {
+        let empty_slots = self.slots.iter().filter_map(|(place, slot)| {
             let (state, next_start) = match (slot.serving.or(slot.replacement), slot.pause?) {
                 (Some(_), _) => return None,
                 (None, Pause::Until(end)) => (WorkerState::Waiting, Some(end)),
@@ -76,7 +80,8 @@ impl Lifecycle {
             };
             let last_reason = || slot.last_end.as_ref().map(|(_, reason)| reason.to_string());
             Some(WorkerReport {
-                ordinal: *ordinal,
+                ordinal: place.ordinal,
+                canary: place.canary,
                 instance: None,
                 state,
                 since: slot.last_end.as_ref().map_or(Duration::ZERO, |(at, _)| *at),
@@ -87,7 +92,7 @@ impl Lifecycle {
             })
         });
         let mut report: Vec<_> = instances.chain(empty_slots).collect();
-        report.sort_by_key(|worker| (worker.ordinal, worker.instance));
+        report.sort_by_key(|worker| (worker.ordinal, worker.canary, worker.instance));
         report
     }
 }

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::exit::Exit;
-use super::instance::{Instance, Pause, Phase, Slot};
+use super::instance::{Instance, Phase, Place, Slot};
 use super::model::{
-    Action, ChangeReason, InstanceId, RequestFailure, RequestRefusal, RunRequest, WorkerChange,
-    WorkerState,
+    Action, ChangeReason, InstanceId, RequestFailure, RequestRefusal, RunRequest, WorkerState,
 };
 use super::state::{ActiveRequest, Lifecycle};
 use crate::drain::DrainMode;
@@ -32,6 +31,18 @@ impl Lifecycle {
         if self.stopping {
             return Err(RequestRefusal::Stopping);
         }
+        match (&request, self.canary.is_some()) {
+            (RunRequest::Upgrade { .. } | RunRequest::Canary { .. }, true) => {
+                return Err(RequestRefusal::Canary);
+            }
+            (RunRequest::Promote | RunRequest::RollBack, false) => {
+                return Err(RequestRefusal::NoCanary);
+            }
+            (RunRequest::RollBack, true) if self.is_of_canary() => {
+                return Ok(self.roll_back_on_request(now));
+            }
+            _ => {}
+        }
         let mut actions = self.release_client();
         if let Some(busy) = self.busy() {
             return Err(RequestRefusal::Busy(busy));
@@ -46,13 +57,18 @@ impl Lifecycle {
                     Some(ActiveRequest::Restart { surge, remaining, in_progress: BTreeSet::new() });
             }
             RunRequest::Upgrade { command } => {
-                let old_command = self.first_command();
+                self.canary_end = None;
+                let old_command = self.main_command();
                 let remaining = self.slots.keys().copied().collect();
                 self.active_request =
                     Some(ActiveRequest::Upgrade { command, old_command, remaining });
             }
             RunRequest::Scale { copies } => self.scale(copies, now, &mut actions),
-            RunRequest::Stop { .. } => {}
+            RunRequest::Canary { command, share, promotes_after } => {
+                self.begin_canary(command, share, promotes_after);
+            }
+            RunRequest::Promote => self.promote(),
+            RunRequest::RollBack | RunRequest::Stop { .. } => {}
         }
         self.advance(now, &mut actions);
         Ok(actions)
@@ -81,6 +97,7 @@ impl Lifecycle {
     }
 
     fn stop(&mut self, is_urgent: bool, now: Duration, actions: &mut Vec<Action>) {
+        self.canary = None;
         if std::mem::replace(&mut self.stopping, true) {
             if is_urgent {
                 self.end_drains(now, actions);
@@ -111,30 +128,32 @@ impl Lifecycle {
         }
     }
 
-    /// The command of the first worker; all have the same, except during an upgrade.
-    fn first_command(&self) -> usize {
+    /// The command of the first worker; all have the same, except during an upgrade, and the canary.
+    pub(super) fn main_command(&self) -> usize {
         self.slots.values().next().map_or(0, |slot| slot.command)
     }
 
     pub(super) fn scale(&mut self, copies: u16, now: Duration, actions: &mut Vec<Action>) {
         self.settings.copies = copies;
-        let command = self.first_command();
-        let surplus: Vec<u16> = self.slots.keys().copied().filter(|n| *n > copies).collect();
+        let command = self.main_command();
+        let is_surplus = |place: &Place| place.ordinal > copies;
+        let surplus: Vec<Place> = self.slots.keys().copied().filter(is_surplus).collect();
         let mut waiting = BTreeSet::new();
-        for ordinal in surplus {
-            let Some(slot) = self.slots.remove(&ordinal) else { continue };
+        for place in surplus {
+            let Some(slot) = self.slots.remove(&place) else { continue };
             for id in [slot.serving, slot.replacement].into_iter().flatten() {
-                waiting.insert(ordinal);
+                waiting.insert(place);
                 self.retire(id, now, actions);
             }
         }
         // A worker that starts meanwhile is one of the workers that the run is to have.
-        waiting.extend(self.slots.keys().filter(|n| !self.slot_is_settled(**n)));
-        let new: Vec<u16> = (1..=copies).filter(|n| !self.slots.contains_key(n)).collect();
-        for ordinal in new {
-            waiting.insert(ordinal);
-            self.slots.insert(ordinal, Slot { command, ..Slot::default() });
-            self.start(ordinal, now, actions);
+        waiting.extend(self.slots.keys().filter(|place| !self.slot_is_settled(**place)));
+        let wanted = (1..=copies).map(Place::main);
+        let new: Vec<Place> = wanted.filter(|it| !self.slots.contains_key(it)).collect();
+        for place in new {
+            waiting.insert(place);
+            self.slots.insert(place, Slot { command, ..Slot::default() });
+            self.start(place, now, actions);
         }
         self.active_request = Some(ActiveRequest::Scale { waiting });
     }
@@ -143,8 +162,9 @@ impl Lifecycle {
     /// worker that serves, but not from a worker that is the only one on its address.
     fn may_have_clients_before_ready(&self, id: InstanceId) -> bool {
         let Some(instance) = self.instances.get(&id) else { return false };
-        let slot = self.slots.get(&instance.ordinal);
-        let replaces = slot.is_some_and(|slot| slot.serving.is_some_and(|serving| serving != id));
+        let slot = self.slots.get(&instance.place);
+        let replaces = slot.is_some_and(|slot| slot.serving.is_some_and(|serving| serving != id))
+            || self.has_worker_beside(instance.place);
         instance.has_other_addresses() || (!replaces && !instance.listening.is_empty())
     }
 
@@ -197,42 +217,38 @@ impl Lifecycle {
         actions: &mut Vec<Action>,
     ) {
         let Some(instance) = self.instances.get(&id) else { return };
-        let (ordinal, command) = (instance.ordinal, instance.command);
-        let state = WorkerState::Draining;
-        actions.push(Action::Report(WorkerChange {
-            ordinal,
-            instance: Some(id),
-            state,
-            reason: Some(reason.clone()),
-        }));
-        let Some(slot) = self.slots.get_mut(&ordinal) else { return };
+        let (place, command) = (instance.place, instance.command);
+        let change = place.change(Some(id), WorkerState::Draining, Some(reason.clone()));
+        actions.push(Action::Report(change));
+        let has_worker_beside = self.has_worker_beside(place);
+        let Some(slot) = self.slots.get_mut(&place) else { return };
         let serves = slot.serving.is_some();
         if slot.replacement == Some(id) {
             slot.replacement = None;
         }
-        if serves {
+        if serves || has_worker_beside {
             actions.push(Action::Withdraw(id));
         }
         // On the addresses that its readiness check tried, it answers nobody.
         let has_other_addresses =
             self.instances.get(&id).is_some_and(Instance::has_other_addresses);
         self.retire_one(id, has_other_addresses, now, actions);
-        self.replacement_failed(ordinal, command, reason.clone(), now, actions);
+        self.replacement_failed(place, command, reason.clone(), now, actions);
         if !serves {
-            self.count_crash(ordinal, reason, Exit::Code(1), false, now, actions);
+            self.count_crash(place, reason, Exit::Code(1), false, now, actions);
         }
     }
 
     pub(super) fn instance_ready(
         &mut self,
-        ordinal: u16,
+        place: Place,
         id: InstanceId,
         addresses: BTreeSet<String>,
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
         let upgrading = matches!(self.active_request, Some(ActiveRequest::Upgrade { .. }));
-        let Some(slot) = self.slots.get_mut(&ordinal) else { return };
+        let Some(slot) = self.slots.get_mut(&place) else { return };
         // During an upgrade, both instances stay until all new ones are ready.
         if slot.replacement == Some(id) && !(upgrading && slot.serving.is_some()) {
             slot.replacement = None;
@@ -247,38 +263,28 @@ impl Lifecycle {
     /// An instance ended, or is terminated, before it was ready.
     pub(super) fn replacement_failed(
         &mut self,
-        ordinal: u16,
+        place: Place,
         failed_command: usize,
         reason: ChangeReason,
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
-        let failure = RequestFailure::NotReady(ordinal, reason);
+        if place.canary && self.canary_failed(place, &reason, now, actions) {
+            return;
+        }
+        let failure = RequestFailure::NotReady(place.ordinal, reason.clone());
         match self.active_request.take() {
             Some(ActiveRequest::Upgrade { command, old_command, .. })
-                if command == failed_command =>
+                if command == failed_command && !place.canary =>
             {
                 self.active_request = Some(ActiveRequest::Drains(Err(failure)));
-                let replacements: Vec<InstanceId> = self
-                    .slots
-                    .values_mut()
-                    .filter_map(|slot| {
-                        slot.command = old_command;
-                        if slot.serving.is_none() {
-                            slot.pause = Some(Pause::Until(now));
-                        }
-                        slot.replacement.take()
-                    })
-                    .collect();
-                actions.extend(replacements.iter().copied().map(Action::Withdraw));
-                for id in replacements {
-                    self.retire(id, now, actions);
-                }
+                self.undo_upgrade(old_command, now, actions);
+                self.canary_failed(place, &reason, now, actions);
             }
-            Some(ActiveRequest::Restart { in_progress, .. }) if in_progress.contains(&ordinal) => {
+            Some(ActiveRequest::Restart { in_progress, .. }) if in_progress.contains(&place) => {
                 self.active_request = Some(ActiveRequest::Drains(Err(failure)));
             }
-            Some(ActiveRequest::Scale { waiting }) if waiting.contains(&ordinal) => {
+            Some(ActiveRequest::Scale { waiting }) if waiting.contains(&place) => {
                 actions.push(Action::RequestDone(Err(failure)));
             }
             other => self.active_request = other,

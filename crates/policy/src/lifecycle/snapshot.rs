@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::instance::{Instance, Phase, Slot};
-use super::model::{InstanceId, LifecycleSettings};
+use super::instance::{Instance, Phase, Place, Slot};
+use super::model::{Canary, InstanceId, LifecycleSettings};
 use super::state::Lifecycle;
 
 /// The state of a run in which every worker serves.
@@ -16,6 +16,8 @@ pub struct Snapshot {
     pub last_instance: InstanceId,
     /// The workers.
     pub workers: Vec<ServingWorker>,
+    /// The canary.
+    pub canary: Option<CanarySnapshot>,
     /// The indices of the commands whose workers finish their connections after the stop signal.
     pub self_draining: BTreeSet<usize>,
 }
@@ -37,59 +39,90 @@ pub struct ServingWorker {
     pub addresses: Vec<String>,
 }
 
+/// The canary of a run, whose workers serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanarySnapshot {
+    /// The canary.
+    pub canary: Canary,
+    /// Its workers.
+    pub workers: Vec<ServingWorker>,
+}
+
 impl Lifecycle {
     /// The state of the run; `None` during a request, a restart or the end of an instance.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let workers = self.slots.iter().map(|(ordinal, slot)| {
+        let all_serve = self.instances.len() == self.slots.len();
+        if !self.is_settled() || self.stopping || !all_serve {
+            return None;
+        }
+        let canary = match self.canary.clone() {
+            Some(canary) => Some(CanarySnapshot { canary, workers: self.serving_workers(true)? }),
+            None => None,
+        };
+        Some(Snapshot {
+            copies: self.settings.copies,
+            last_instance: self.last_instance,
+            workers: self.serving_workers(false)?,
+            canary,
+            self_draining: self.self_draining.clone(),
+        })
+    }
+
+    /// The workers of the canary or of the run; `None` if one of them does not serve.
+    fn serving_workers(&self, canary: bool) -> Option<Vec<ServingWorker>> {
+        let slots = self.slots.iter().filter(|(place, _)| place.canary == canary);
+        let worker = |(place, slot): (&Place, &Slot)| {
             let instance = slot.serving?;
             Some(ServingWorker {
-                ordinal: *ordinal,
+                ordinal: place.ordinal,
                 instance,
                 command: slot.command,
                 since: self.instances.get(&instance)?.since,
                 restarts: slot.restarts,
                 addresses: slot.addresses.iter().cloned().collect(),
             })
-        });
-        let workers = workers.collect::<Option<_>>()?;
-        let all_serve = self.instances.len() == self.slots.len();
-        let (copies, last_instance) = (self.settings.copies, self.last_instance);
-        (self.is_settled() && !self.stopping && all_serve).then_some(Snapshot {
-            copies,
-            last_instance,
-            workers,
-            self_draining: self.self_draining.clone(),
-        })
+        };
+        slots.map(worker).collect()
     }
 
     /// Continues a run. Times are on the clock of the snapshot.
     #[must_use]
     pub fn restore(settings: LifecycleSettings, snapshot: Snapshot) -> Self {
-        let Snapshot { copies, last_instance, workers, self_draining } = snapshot;
+        let Snapshot { copies, last_instance, workers, canary, self_draining } = snapshot;
         let mut lifecycle = Self::new(LifecycleSettings { copies, ..settings });
         lifecycle.last_instance = last_instance;
         lifecycle.self_draining = self_draining;
-        for ServingWorker { ordinal, instance: id, command, since, restarts, addresses } in workers
-        {
-            let addresses: BTreeSet<String> = addresses.into_iter().collect();
-            let instance = Instance {
-                ordinal,
-                command,
-                since,
-                phase: Phase::Ready,
-                listening: addresses.clone(),
-                required: BTreeSet::new(),
-                must_listen: false,
-                silence_reported: false,
-                check_result: None,
-                first_exit: None,
-            };
-            lifecycle.instances.insert(id, instance);
-            let serving = Some(id);
-            let slot = Slot { serving, command, restarts, addresses, ..Slot::default() };
-            lifecycle.slots.insert(ordinal, slot);
+        for worker in workers {
+            lifecycle.add_serving(Place::main(worker.ordinal), worker);
+        }
+        if let Some(CanarySnapshot { canary, workers }) = canary {
+            lifecycle.canary = Some(canary);
+            for worker in workers {
+                lifecycle.add_serving(Place::canary(worker.ordinal), worker);
+            }
         }
         lifecycle
+    }
+
+    fn add_serving(&mut self, place: Place, worker: ServingWorker) {
+        let ServingWorker { ordinal: _, instance: id, command, since, restarts, addresses } =
+            worker;
+        let addresses: BTreeSet<String> = addresses.into_iter().collect();
+        let instance = Instance {
+            place,
+            command,
+            since,
+            phase: Phase::Ready,
+            listening: addresses.clone(),
+            required: BTreeSet::new(),
+            must_listen: false,
+            silence_reported: false,
+            check_result: None,
+            first_exit: None,
+        };
+        self.instances.insert(id, instance);
+        let serving = Some(id);
+        self.slots.insert(place, Slot { serving, command, restarts, addresses, ..Slot::default() });
     }
 }

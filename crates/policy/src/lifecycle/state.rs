@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::instance::{Instance, Pause, Phase, Slot};
-use super::model::{InstanceId, LifecycleSettings, RequestFailure, WorkerState};
+use super::instance::{Instance, Pause, Phase, Place, Slot};
+use super::model::{Canary, CanaryEnd, InstanceId, LifecycleSettings, RequestFailure, WorkerState};
 use crate::drain::DrainMode;
 
 /// A worker that listens on no address for this long is reported.
@@ -14,8 +14,8 @@ pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     pub(super) settings: LifecycleSettings,
-    /// The workers, by ordinal.
-    pub(super) slots: BTreeMap<u16, Slot>,
+    /// The workers.
+    pub(super) slots: BTreeMap<Place, Slot>,
     pub(super) instances: BTreeMap<InstanceId, Instance>,
     pub(super) active_request: Option<ActiveRequest>,
     pub(super) last_instance: InstanceId,
@@ -25,6 +25,8 @@ pub struct Lifecycle {
     pub(super) is_urgent: bool,
     /// The commands whose workers finish their connections after the stop signal.
     pub(super) self_draining: BTreeSet<usize>,
+    pub(super) canary: Option<Canary>,
+    pub(super) canary_end: Option<CanaryEnd>,
     pub(super) stopping: bool,
     /// Whether [`Action::EndRun`](super::Action::EndRun) was returned.
     pub(super) ended: bool,
@@ -35,18 +37,22 @@ pub struct Lifecycle {
 pub(super) enum ActiveRequest {
     Restart {
         surge: u16,
-        remaining: BTreeSet<u16>,
-        in_progress: BTreeSet<u16>,
+        remaining: BTreeSet<Place>,
+        in_progress: BTreeSet<Place>,
     },
     /// New instances start one after another and replace the old ones together.
     Upgrade {
         command: usize,
         old_command: usize,
-        remaining: BTreeSet<u16>,
+        remaining: BTreeSet<Place>,
     },
     /// New workers become ready, or surplus ones end.
     Scale {
-        waiting: BTreeSet<u16>,
+        waiting: BTreeSet<Place>,
+    },
+    /// The workers of the canary start one after another.
+    Canary {
+        remaining: BTreeSet<Place>,
     },
     /// Everything is done, or was undone after a failure, except that instances end. Another request
     /// may begin.
@@ -66,6 +72,8 @@ impl Lifecycle {
             request_since: Duration::ZERO,
             is_urgent: false,
             self_draining: BTreeSet::new(),
+            canary: None,
+            canary_end: None,
             stopping: false,
             ended: false,
         }
@@ -74,7 +82,9 @@ impl Lifecycle {
     /// The instances that receive new connections.
     #[must_use]
     pub fn serving(&self) -> BTreeSet<InstanceId> {
-        let serving = self.slots.values().filter_map(|slot| slot.serving);
+        let canary_serves = self.canary.as_ref().is_some_and(|canary| canary.since.is_some());
+        let slots = self.slots.iter().filter(|(place, _)| !place.canary || canary_serves);
+        let serving = slots.filter_map(|(_, slot)| slot.serving);
         serving.filter(|id| self.phase(*id) == Some(Phase::Ready)).collect()
     }
 
@@ -170,7 +180,10 @@ impl Lifecycle {
             Some(Pause::Until(end)) if slot.replacement.is_none() && !self.stopping => Some(end),
             _ => None,
         });
-        self.instances.values().filter_map(|instance| self.deadline(instance)).chain(pauses).min()
+        let promotion = self.canary.as_ref().and_then(Canary::promotes_at);
+        let promotion = promotion.filter(|_| self.accepts_request());
+        let instances = self.instances.values().filter_map(|instance| self.deadline(instance));
+        instances.chain(pauses).chain(promotion).min()
     }
 
     pub(super) fn deadline(&self, instance: &Instance) -> Option<Duration> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::instance::Place;
 use super::model::{Action, LifecycleSettings};
 use super::snapshot::{ServingWorker, Snapshot};
 use super::state::{ActiveRequest, Lifecycle};
@@ -19,7 +20,10 @@ impl Lifecycle {
         }
         let last_instance = orphans.iter().map(|orphan| orphan.instance).max().unwrap_or(0);
         let self_draining = BTreeSet::new();
-        Self::restore(settings, Snapshot { copies, last_instance, workers: orphans, self_draining })
+        Self::restore(
+            settings,
+            Snapshot { copies, last_instance, workers: orphans, canary: None, self_draining },
+        )
     }
 
     /// Starts the workers that are missing, replaces the others, and ends those that are too many. As
@@ -27,7 +31,8 @@ impl Lifecycle {
     pub fn replace_orphans(&mut self, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         let copies = self.settings.copies;
-        let remaining: BTreeSet<u16> = self.slots.range(..=copies).map(|(it, _)| *it).collect();
+        let stays = |place: &Place| place.ordinal <= copies;
+        let remaining: BTreeSet<Place> = self.slots.keys().copied().filter(stays).collect();
         self.request_since = now;
         self.scale(copies, now, &mut actions);
         let in_progress = self.slots.keys().copied().filter(|it| !remaining.contains(it)).collect();

@@ -31,22 +31,23 @@ pub(super) fn at(milliseconds: u64) -> Duration {
 }
 
 /// A run whose instances listen, become ready and drain at once, unless a test says otherwise.
-struct Run {
-    lifecycle: Lifecycle,
-    now: Duration,
-    running: BTreeSet<InstanceId>,
+pub(super) struct Run {
+    pub(super) lifecycle: Lifecycle,
+    pub(super) now: Duration,
+    pub(super) running: BTreeSet<InstanceId>,
     /// Commands that fail at once.
-    broken: BTreeSet<usize>,
+    pub(super) broken: BTreeSet<usize>,
     reported: Vec<WorkerChange>,
-    done: Vec<Result<(), RequestFailure>>,
-    end: Option<RunOutcome>,
+    pub(super) ended_canaries: Vec<CanaryOutcome>,
+    pub(super) done: Vec<Result<(), RequestFailure>>,
+    pub(super) end: Option<RunOutcome>,
     /// The largest number of instances, and the smallest number of serving ones after the start.
     most: usize,
     fewest_serving: usize,
 }
 
 impl Run {
-    fn new(settings: LifecycleSettings) -> Self {
+    pub(super) fn new(settings: LifecycleSettings) -> Self {
         let fewest_serving = usize::MAX;
         let mut run = Self {
             lifecycle: Lifecycle::new(settings),
@@ -54,6 +55,7 @@ impl Run {
             running: BTreeSet::new(),
             broken: BTreeSet::new(),
             reported: Vec::new(),
+            ended_canaries: Vec::new(),
             done: Vec::new(),
             end: None,
             most: 0,
@@ -64,7 +66,7 @@ impl Run {
         run
     }
 
-    fn perform(&mut self, actions: Vec<Action>) {
+    pub(super) fn perform(&mut self, actions: Vec<Action>) {
         let mut next: std::collections::VecDeque<Action> = actions.into();
         for _ in 0..10_000 {
             let Some(action) = next.pop_front() else { return };
@@ -105,6 +107,10 @@ impl Run {
                     Vec::new()
                 }
                 Action::Withdraw(_) => Vec::new(),
+                Action::CanaryEnded(end) => {
+                    self.ended_canaries.push(end.outcome);
+                    Vec::new()
+                }
                 Action::UpdateSteering | Action::StopAccepting => {
                     if self.fewest_serving < usize::MAX {
                         self.fewest_serving =
@@ -118,23 +124,23 @@ impl Run {
         panic!("endless actions");
     }
 
-    fn request(&mut self, request: RunRequest) {
+    pub(super) fn request(&mut self, request: RunRequest) {
         let actions = self.lifecycle.request(request, self.now).unwrap();
         self.perform(actions);
     }
 
-    fn crash(&mut self, id: InstanceId) {
+    pub(super) fn crash(&mut self, id: InstanceId) {
         self.ends(id, Exit::Signal(11));
     }
 
-    fn ends(&mut self, id: InstanceId, exit: Exit) {
+    pub(super) fn ends(&mut self, id: InstanceId, exit: Exit) {
         self.running.remove(&id);
         let actions = self.lifecycle.exited(id, exit, self.now);
         self.perform(actions);
     }
 
     /// Advances the time to the next deadline.
-    fn wait(&mut self) {
+    pub(super) fn wait(&mut self) {
         let due = self.lifecycle.next_deadline().expect("nothing is due");
         self.now = self.now.max(due);
         let actions = self.lifecycle.tick(self.now);
@@ -254,6 +260,7 @@ fn a_worker_that_never_listens_is_reported_and_kept() {
     assert_eq!(lifecycle.next_deadline(), Some(SILENCE_TIMEOUT));
     let change = WorkerChange {
         ordinal: 1,
+        canary: false,
         instance: Some(1),
         state: WorkerState::Starting,
         reason: Some(ChangeReason::Silent),

@@ -34,6 +34,9 @@ pub struct Continuation {
 pub struct RecordedWorker {
     /// The worker.
     pub ordinal: u16,
+    /// Whether it is the canary beside that worker.
+    #[serde(default)]
+    pub canary: bool,
     /// The number of its start.
     pub start: InstanceId,
     /// Whether it served.

@@ -95,6 +95,7 @@ pub(crate) fn change(worker: u16) -> WorkerUpdate {
     WorkerUpdate {
         at: 7,
         worker,
+        canary: false,
         pid: Some(41),
         state: WorkerPhase::Ready,
         why: None,

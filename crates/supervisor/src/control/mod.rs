@@ -6,6 +6,7 @@
 //! `abandoned` finds the workers that such a supervisor left.
 
 mod abandoned;
+pub mod canary;
 pub mod client;
 pub mod client_error;
 pub mod codec;

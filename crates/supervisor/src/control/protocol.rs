@@ -5,8 +5,12 @@
 
 use std::ffi::OsString;
 
-use sameport_policy::traffic::{MemberSelector, TrafficRefusal, TrafficRules, TrafficStatus};
+use sameport_policy::traffic::{
+    CanaryShare, MemberSelector, TrafficRefusal, TrafficRules, TrafficStatus,
+};
 use serde::{Deserialize, Serialize};
+
+use super::canary::CanaryStatus;
 
 /// Version of the protocol. Both ends must have the same.
 pub const VERSION: u32 = 1;
@@ -59,6 +63,20 @@ pub enum ControlRequest {
         /// Variables to set, beside those of before.
         environment: Vec<(OsString, OsString)>,
     },
+    /// Starts workers of another command beside those of the run, with a share of new connections. A
+    /// supervisor of an earlier build refuses it and the two that follow.
+    Canary {
+        /// The command.
+        launch: UpgradedLaunch,
+        /// The share.
+        share: CanaryShare,
+        /// The time after which the canary is promoted, in milliseconds; `None`: never.
+        promotes_after: Option<u64>,
+    },
+    /// Replaces the other workers by those of the canary's command.
+    Promote,
+    /// Ends the workers of the canary.
+    RollBack,
     /// Waits for the end of the change in progress, if there is one.
     Follow,
     /// Sets the policy of a port. A supervisor of an earlier build refuses it, as the next two.
@@ -97,6 +115,18 @@ pub struct TrafficPort {
     pub udp: bool,
     /// The number.
     pub port: u16,
+}
+
+/// What the new workers of an upgrade execute.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradedLaunch {
+    /// Program and arguments; none: the command stays.
+    #[serde(with = "super::os_string_serde")]
+    pub command: Vec<OsString>,
+    /// The working directory, absolute; `None`: it stays.
+    pub directory: Option<OsString>,
+    /// Variables to set, beside those of before.
+    pub environment: Vec<(OsString, OsString)>,
 }
 
 /// What requests have set for a port, for the next supervisor of the run.
@@ -179,6 +209,9 @@ pub struct WorkerUpdate {
     pub at: u64,
     /// The worker's ordinal, from 1.
     pub worker: u16,
+    /// Whether it is the canary beside that worker.
+    #[serde(default)]
+    pub canary: bool,
     /// Its first process; `None` if none runs.
     pub pid: Option<i32>,
     /// The new state.
@@ -261,6 +294,9 @@ pub struct WorkerTreatment {
     /// The file with the output of the workers.
     #[serde(default)]
     pub log: Option<OsString>,
+    /// The canary, or the last one unless it was promoted.
+    #[serde(default)]
+    pub canary: Option<CanaryStatus>,
 }
 
 /// The process of a worker. A worker that is being replaced has two.
@@ -268,6 +304,9 @@ pub struct WorkerTreatment {
 pub struct WorkerStatus {
     /// The worker's ordinal, from 1.
     pub ordinal: u16,
+    /// Whether it is the canary beside that worker.
+    #[serde(default)]
+    pub canary: bool,
     /// Its first process; `None` if none runs.
     pub pid: Option<i32>,
     /// The state.

@@ -144,6 +144,7 @@ impl RunRecord {
         }
         let known = |(identity, number): (&String, u16)| RecordedWorker {
             ordinal: number,
+            canary: false,
             start: number.into(),
             ready: true,
             processes: vec![identity.clone()],

@@ -46,7 +46,7 @@ impl NamedRun<'_> {
                 }
                 Action::UpdateSteering => {
                     if !self.lifecycle.is_stopping() {
-                        self.pool.steer(self.lifecycle.serving());
+                        self.steer();
                     }
                 }
                 Action::StopAccepting => self.pool.close(),
@@ -62,6 +62,7 @@ impl NamedRun<'_> {
                 }
                 Action::Kill(start) => self.workers.kill(start, &self.pool),
                 Action::Report(change) => self.report(change, now),
+                Action::CanaryEnded(end) => self.canary_ended(end),
                 Action::RequestDone(result) => self.request_done(result, now),
                 Action::EndRun(outcome) => self.schedule.outcome = Some(outcome),
             }

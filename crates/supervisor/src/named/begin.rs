@@ -135,7 +135,8 @@ impl<'a> NamedRun<'a> {
         run.workers.commands = commands;
         run.pool.restore(&state.sockets, &state.groups).map_err(failed)?;
         run.pool.restore_rules(&state.traffic);
-        for worker in state.workers {
+        let canaries = state.lifecycle.canary.map(|canary| canary.workers).unwrap_or_default();
+        for worker in state.workers.into_iter().chain(canaries) {
             let HandoverWorker { start, ordinal, pid, detached, listener, restricted, .. } = worker;
             let listener = inherit::take(listener).map_err(|errno| failed(errno.into()))?;
             run.pool.begin(start, ordinal, None);
@@ -149,7 +150,7 @@ impl<'a> NamedRun<'a> {
                 run.pool.processes().reaped(pid);
             }
         }
-        run.pool.steer(run.lifecycle.serving());
+        run.steer();
         run.pool.expect(run.lifecycle.addresses());
         Ok(run)
     }

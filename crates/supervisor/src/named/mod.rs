@@ -6,6 +6,7 @@
 
 mod actions;
 mod begin;
+mod canary;
 mod control_endpoint;
 mod drains;
 mod history;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use sameport_policy::lifecycle::Snapshot;
+use sameport_policy::lifecycle::{CanarySnapshot, ServingWorker, Snapshot};
 use sameport_sys::fd::inherit;
 use sameport_sys::process::startup;
 use sameport_sys::seccomp::NotifyListener;
@@ -14,7 +14,9 @@ use sameport_sys::seccomp::NotifyListener;
 use super::NamedRun;
 use crate::error::RunError;
 use crate::handover;
-use crate::handover::{HandoverLifecycle, HandoverState, StartupRecord};
+use crate::handover::{
+    HandoverCanary, HandoverLifecycle, HandoverState, HandoverWorker, StartupRecord,
+};
 use crate::interpose::HandoverObstacle;
 
 impl NamedRun<'_> {
@@ -86,11 +88,25 @@ impl NamedRun<'_> {
         }
         let first = self.workers.first.iter();
         let first = first.map(|(start, first)| (*start, (first.pid, first.detached))).collect();
-        let mut workers = handover::workers(&snapshot.workers, &first, &listeners)
-            .ok_or_else(|| io::Error::other("a worker has no listener"))?;
-        for worker in &mut workers {
-            worker.restricted = self.pool.is_restricted(worker.start);
-        }
+        let passed = |serving: &[ServingWorker]| -> io::Result<Vec<HandoverWorker>> {
+            let mut workers = handover::workers(serving, &first, &listeners)
+                .ok_or_else(|| io::Error::other("a worker has no listener"))?;
+            for worker in &mut workers {
+                worker.restricted = self.pool.is_restricted(worker.start);
+            }
+            Ok(workers)
+        };
+        let workers = passed(&snapshot.workers)?;
+        let canary = snapshot.canary.as_ref().map(|CanarySnapshot { canary, workers }| {
+            io::Result::Ok(HandoverCanary {
+                command: canary.command,
+                share: canary.share,
+                since: canary.since,
+                promotes_after: canary.promotes_after,
+                workers: passed(workers)?,
+            })
+        });
+        let canary = canary.transpose()?;
         let (sockets, groups) = self.pool.keep_on_exec()?;
         let startup = startup::state();
         Ok(HandoverState {
@@ -107,6 +123,7 @@ impl NamedRun<'_> {
                 copies: snapshot.copies,
                 last_start: snapshot.last_instance,
                 self_draining: snapshot.self_draining.into_iter().collect(),
+                canary,
             },
             clock: now,
             startup: StartupRecord {

@@ -1,7 +1,6 @@
 //! Control requests and their replies, and reports of worker changes.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sameport_policy::bind::each;
@@ -10,7 +9,9 @@ use sameport_policy::lifecycle::{
 };
 
 use super::{NamedRun, history};
-use crate::control::protocol::{ControlReply, ControlRequest, RunStatus, WorkerUpdate};
+use crate::control::protocol::{
+    ControlReply, ControlRequest, RunStatus, UpgradedLaunch, WorkerUpdate,
+};
 use crate::control::{PendingRequest, client, command};
 use crate::event::RunEvent;
 use crate::status;
@@ -56,17 +57,25 @@ impl NamedRun<'_> {
             ControlRequest::Stop => RunRequest::Stop { now: false },
             ControlRequest::StopNow => RunRequest::Stop { now: true },
             ControlRequest::Upgrade { command } => {
-                match self.add_command(command, None, Vec::new()) {
+                match self.add_command(UpgradedLaunch { command, ..UpgradedLaunch::default() }) {
                     Ok(command) => RunRequest::Upgrade { command },
                     Err(refusal) => return replies.finish(refusal),
                 }
             }
             ControlRequest::UpgradeWith { command, directory, environment } => {
-                match self.add_command(command, directory.map(Into::into), environment) {
+                match self.add_command(UpgradedLaunch { command, directory, environment }) {
                     Ok(command) => RunRequest::Upgrade { command },
                     Err(refusal) => return replies.finish(refusal),
                 }
             }
+            ControlRequest::Canary { launch, share, promotes_after } => {
+                match self.canary_request(launch, share, promotes_after) {
+                    Ok(request) => request,
+                    Err(refusal) => return replies.finish(refusal),
+                }
+            }
+            ControlRequest::Promote => RunRequest::Promote,
+            ControlRequest::RollBack => RunRequest::RollBack,
             ControlRequest::Reexec { program } => {
                 // On success the next program answers.
                 let (error, hint) = self.reexec(program, now);
@@ -80,19 +89,22 @@ impl NamedRun<'_> {
         }
         match self.lifecycle.request(request, now) {
             Ok(mut actions) => {
-                if stops {
-                    // The request before was stopped by this one: its client hears so. The client of
-                    // this one hears of the end of the run.
-                    let is_done = |action: &mut Action| matches!(action, Action::RequestDone(_));
-                    let done: Vec<Action> = actions.extract_if(.., is_done).collect();
-                    self.execute(done, now);
-                }
+                // The request before was ended by this one: its client hears so. The client of a stop
+                // hears of the end of the run.
+                let is_of_before = |action: &mut Action| match action {
+                    Action::RequestDone(Err(RequestFailure::RolledBack)) => true,
+                    Action::RequestDone(_) => stops,
+                    _ => false,
+                };
+                let done: Vec<Action> = actions.extract_if(.., is_of_before).collect();
+                self.execute(done, now);
                 self.control.responders.push(replies);
                 self.execute(actions, now);
             }
             Err(refusal) => {
                 let (error, hint) = status::refusal(refusal, &self.workers.pids(), now);
-                replies.finish(ControlReply::failed(error, Some(hint)));
+                let hint = hint.replace("NAME", self.options.name.as_str());
+                replies.finish(ControlReply::failed(error, Some(&hint)));
             }
         }
     }
@@ -117,23 +129,17 @@ impl NamedRun<'_> {
 
     /// The command of the workers that serve.
     fn present_command(&self) -> Option<&WorkerCommand> {
-        let serving = self.lifecycle.serving();
-        let number = self.lifecycle.command(*serving.first()?)?;
-        self.workers.commands.get(number)
+        self.workers.commands.get(self.lifecycle.serving_command()?)
     }
 
     /// Adds the command of an upgrade, and returns its number. The error is the reply to a client
     /// whose command cannot start. What the client does not name stays as it is.
-    fn add_command(
-        &mut self,
-        words: Vec<OsString>,
-        directory: Option<PathBuf>,
-        environment: Vec<(OsString, OsString)>,
-    ) -> Result<usize, ControlReply> {
+    pub(super) fn add_command(&mut self, new: UpgradedLaunch) -> Result<usize, ControlReply> {
+        let UpgradedLaunch { command: words, directory, environment } = new;
         let present = self.present_command().or(self.workers.commands.first());
         let before = present.cloned().unwrap_or_default();
         let words = if words.is_empty() { before.words } else { words };
-        let launch = before.launch.changed(directory, environment);
+        let launch = before.launch.changed(directory.map(Into::into), environment);
         let search_path = launch.variable("PATH").or(self.plan.environment.search_path.as_ref());
         let directory = launch.directory.as_ref().unwrap_or(&self.options.directory);
         let refusal = command::directory_refusal(directory)
@@ -188,6 +194,7 @@ impl NamedRun<'_> {
         WorkerUpdate {
             at: client::now(),
             worker,
+            canary: instance.is_some_and(|start| self.lifecycle.is_canary(start)),
             pid: instance.and_then(|start| self.workers.get(start)).map(|first| first.pid),
             state: status::phase(state),
             why: None,
@@ -227,13 +234,14 @@ impl NamedRun<'_> {
         };
         let why = change.reason.map(|reason| reason.to_string());
         let update = WorkerUpdate {
+            canary: change.canary,
             why: match (why, cut) {
                 (Some(why), Some(cut)) => Some(format!("{why}; {cut}")),
                 (why, cut) => why.or(cut),
             },
             connections,
             next_start: match change.state {
-                WorkerState::Waiting => self.lifecycle.next_start(change.ordinal),
+                WorkerState::Waiting => self.lifecycle.next_start(change.ordinal, change.canary),
                 _ => None,
             }
             .map(|at| status::wall_clock(at, now)),
@@ -283,6 +291,7 @@ impl NamedRun<'_> {
             interposer: self.interposer.name(),
             private: self.plan.private,
             lifecycle: &self.lifecycle,
+            commands: &self.workers.commands,
             pool: &self.pool,
             pids: &self.workers.pids(),
             ends: &self.workers.ends,

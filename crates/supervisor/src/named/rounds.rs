@@ -103,7 +103,7 @@ impl NamedRun<'_> {
         }
         self.readiness.kill_abandoned();
         // Before the release, which sets a program for the time until the manager has closed a socket.
-        self.pool.steer(live);
+        self.steer();
         self.report_policy();
         self.release_spare(1);
         if self.lifecycle.is_stopping() && self.drains.is_empty() && !self.control.stop_requested {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::lifecycle::{
-    Action, InstanceId, Lifecycle, LifecycleSettings, RunRequest, ServingWorker, WorkerState,
+    Action, InstanceId, Lifecycle, LifecycleSettings, RunRequest, ServingWorker, WorkerReport,
+    WorkerState,
 };
 use sameport_sys::ProcessIdentity;
 use sameport_sys::process::{ForeignProcess, StartError};
@@ -46,7 +47,7 @@ impl NamedRun<'_> {
             let processes = processes.map(ForeignProcess::try_clone).collect::<Result<_, _>>();
             self.workers.take_over(start, worker.ordinal, processes.map_err(failed)?, &self.pool);
         }
-        self.pool.steer(self.lifecycle.serving());
+        self.steer();
         self.events.push(RunEvent::TakesOver {
             supervisor: orphans.supervisor,
             pids: orphans.pids(),
@@ -93,19 +94,19 @@ impl NamedRun<'_> {
     /// What another supervisor needs to continue the run.
     pub(super) fn continuation(&self) -> Continuation {
         let identity = |pid: &i32| ProcessIdentity::of(u32::try_from(*pid).ok()?).ok();
-        let recorded = |ordinal: u16, start: InstanceId, state: WorkerState| {
+        let recorded = |worker: &WorkerReport, start: InstanceId| {
             let pids = self.workers.main_processes(start);
             RecordedWorker {
-                ordinal,
+                ordinal: worker.ordinal,
+                canary: worker.canary,
                 start,
-                ready: state == WorkerState::Ready,
+                ready: worker.state == WorkerState::Ready,
                 processes: pids.iter().filter_map(identity).map(|it| it.to_string()).collect(),
                 addresses: self.pool.listen_keys(start),
             }
         };
         let report = self.lifecycle.report();
-        let workers =
-            report.iter().filter_map(|it| Some(recorded(it.ordinal, it.instance?, it.state)));
+        let workers = report.iter().filter_map(|it| Some(recorded(it, it.instance?)));
         let workers = workers.collect();
         let (sockets, groups) = self.pool.in_use();
         Continuation {

@@ -4,6 +4,7 @@
 //! The threads that answer the workers and the supervisor's thread share the pool.
 
 mod adopt;
+mod canary;
 mod closed;
 mod gates;
 mod handover;

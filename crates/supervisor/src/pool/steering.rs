@@ -146,13 +146,13 @@ impl Steering {
     ) -> Result<(), String> {
         let (group, any) =
             self.groups.get(address).zip(self.any(slots, address)).ok_or(NO_MEMBER)?;
-        let hash = TrafficRules::new(TrafficPolicy::Hash);
         let rules = match selection {
-            Selection::OnlyGate => &hash,
-            _ => self.traffic.rules(PortKey::of(address)).unwrap_or(&hash),
+            Selection::OnlyGate => None,
+            _ => self.traffic.rules(PortKey::of(address)),
         };
+        let rules = rules.unwrap_or(TrafficRules::new(TrafficPolicy::Hash));
         let facts = self.traffic.facts(slots, address, group.members(), takes);
-        let plan = decide(&facts, rules, SteeringTier::Classic).map_err(|why| why.to_string())?;
+        let plan = decide(&facts, &rules, SteeringTier::Classic).map_err(|why| why.to_string())?;
         let probes = self.probes.iter().filter(|(_, (at, _))| at == address);
         let probes: Vec<(u16, u64)> = probes.map(|(port, (_, inode))| (*port, *inode)).collect();
         let mut order = group.members().to_vec();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::traffic::{
-    SocketId, TrafficFacts, TrafficMember, TrafficPolicy, TrafficRules,
+    CanaryShare, SocketId, TrafficFacts, TrafficMember, TrafficPolicy, TrafficRules,
 };
 use sameport_sys::proc::processors;
 use sameport_sys::socket::WorkerSocket;
@@ -50,6 +50,8 @@ pub(super) struct PoolTraffic {
     /// Workers that get nothing new on a port, from `drain`.
     drained: BTreeSet<(PortKey, InstanceId)>,
     workers: BTreeMap<InstanceId, KnownWorker>,
+    /// The share of the canaries among the workers.
+    canary: Option<CanaryShare>,
     /// Failures that were reported, by address.
     pub(super) told: BTreeMap<Address, String>,
 }
@@ -70,14 +72,34 @@ impl PoolTraffic {
             ports: BTreeMap::new(),
             drained: BTreeSet::new(),
             workers: BTreeMap::new(),
+            canary: None,
             told: BTreeMap::new(),
         }
     }
 
-    /// The rules of a port; `None` for the kernel's hash.
-    pub(super) fn rules(&self, port: PortKey) -> Option<&TrafficRules> {
-        self.given_rules(port)
-            .filter(|rules| rules.policy != TrafficPolicy::Hash || rules.canary.is_some())
+    /// The rules of a port, with the share of the canary; `None` for the kernel's hash.
+    pub(super) fn rules(&self, port: PortKey) -> Option<TrafficRules> {
+        let given = self.given_rules(port).cloned();
+        let rules = match self.canary {
+            Some(share) => {
+                let rules = given.unwrap_or(TrafficRules::new(TrafficPolicy::Hash));
+                Some(TrafficRules { canary: Some(share), ..rules })
+            }
+            None => given,
+        };
+        rules.filter(|rules| rules.policy != TrafficPolicy::Hash || rules.canary.is_some())
+    }
+
+    /// Gives these workers a share of new connections; without a share they are workers like any other.
+    pub(super) fn set_canary(
+        &mut self,
+        share: Option<CanaryShare>,
+        canaries: &BTreeSet<InstanceId>,
+    ) {
+        self.canary = share;
+        for (start, worker) in &mut self.workers {
+            worker.is_canary = canaries.contains(start);
+        }
     }
 
     /// The rules of a port as a user has given them.
@@ -159,7 +181,7 @@ impl PoolTraffic {
         facts.holds_newcomers = true;
         let needs_processors =
             |it: &TrafficRules| matches!(it.policy, TrafficPolicy::Cpu | TrafficPolicy::Numa);
-        if self.rules(PortKey::of(address)).is_some_and(needs_processors) {
+        if self.rules(PortKey::of(address)).as_ref().is_some_and(needs_processors) {
             facts.processors = processors();
         }
         facts

@@ -170,6 +170,7 @@ fn change_json(change: &WorkerUpdate) -> String {
         event: "change",
         at_ms: change.at,
         worker: change.worker,
+        canary: change.canary,
         pid: change.pid,
         state: phase_name(change.state),
         why: &change.why,

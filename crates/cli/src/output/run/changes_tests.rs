@@ -5,6 +5,7 @@ use super::*;
 fn change(state: WorkerPhase) -> WorkerUpdate {
     WorkerUpdate {
         at: 7,
+        canary: false,
         worker: 2,
         pid: Some(41),
         state,

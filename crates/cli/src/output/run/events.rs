@@ -1,9 +1,11 @@
 //! The events of `run` as lines of text.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sameport_policy::bind::map::{MapRule, RuleSide};
 use sameport_policy::holder::Holder;
+use sameport_policy::lifecycle::CanaryOutcome;
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::predict::Winner;
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
@@ -56,6 +58,7 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
         RunEvent::NotReplaced { error, hint } => {
             vec![format!("error: {error}"), format!("hint: {hint}")]
         }
+        RunEvent::CanaryEnded { command, outcome } => vec![canary_ended(command, outcome)],
         RunEvent::EndingLeftovers { pids } => {
             vec![format!("ending what the command left behind: {}", processes(pids))]
         }
@@ -94,6 +97,21 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
         )],
         RunEvent::Unkillable { pids } => {
             vec![format!("error: {} did not end by SIGKILL", processes(pids))]
+        }
+    }
+}
+
+/// `the canary (./server-v2) is rolled back: canary 1 exited with 3`.
+fn canary_ended(command: &[OsString], outcome: &CanaryOutcome) -> String {
+    let canary = format!("the canary ({})", shell::os_command(command));
+    match outcome {
+        CanaryOutcome::Promoted { by_itself: false } => format!("{canary} is promoted"),
+        CanaryOutcome::Promoted { by_itself: true } => {
+            format!("{canary} is promoted: its time is over without a failure")
+        }
+        CanaryOutcome::RolledBack => format!("{canary} is rolled back"),
+        CanaryOutcome::Failed(ordinal, why) => {
+            format!("error: {canary} is rolled back: canary {ordinal}: {why}")
         }
     }
 }

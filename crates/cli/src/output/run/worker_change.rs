@@ -46,7 +46,8 @@ fn phrase(change: &WorkerUpdate, style: Style) -> String {
     let in_hand = change.in_hand.filter(|_| !open.is_empty());
     let in_hand = in_hand.map(|count| format!(", {count} in hand")).unwrap_or_default();
     let why = change.why.as_ref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
-    format!("worker {}{process} {style}{action}{style:#}{open}{in_hand}{why}", change.worker)
+    let kind = if change.canary { "canary" } else { "worker" };
+    format!("{kind} {}{process} {style}{action}{style:#}{open}{in_hand}{why}", change.worker)
 }
 
 /// ` in 7 s`, or ` in 100 ms`; times in milliseconds since 1970.
