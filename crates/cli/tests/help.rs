@@ -298,7 +298,8 @@ fn the_synopsis_has_values_and_dashes() {
     assert!(guard.starts_with("sameport guard {PORT|") && guard.contains("|--off-all"), "{guard}");
     assert_eq!(
         synopsis("upgrade"),
-        "sameport upgrade [--user USER] [--directory DIR] [--env NAME=VALUE]... [--json] NAME [-- COMMAND ...]"
+        "sameport upgrade [--user USER] [--canary N%] [--after TIME] [--directory DIR] [--env NAME=VALUE]... \
+         [--json] [--promote] [--rollback] NAME [-- COMMAND ...]"
     );
     let run = synopsis("run");
     assert!(run.contains("[--via auto|seccomp|preload|cgroup]"), "{run}");

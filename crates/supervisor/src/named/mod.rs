@@ -6,7 +6,6 @@
 
 mod actions;
 mod begin;
-mod canary;
 mod control_endpoint;
 mod drains;
 mod history;
@@ -16,6 +15,7 @@ mod requests;
 mod rounds;
 mod takeover;
 mod traffic;
+mod upgrade;
 
 use std::io;
 use std::time::{Duration, Instant};

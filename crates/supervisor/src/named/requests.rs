@@ -1,6 +1,5 @@
 //! Control requests and their replies, and reports of worker changes.
 
-use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use sameport_policy::bind::each;
@@ -9,10 +8,8 @@ use sameport_policy::lifecycle::{
 };
 
 use super::{NamedRun, history};
-use crate::control::protocol::{
-    ControlReply, ControlRequest, RunStatus, UpgradedLaunch, WorkerUpdate,
-};
-use crate::control::{PendingRequest, client, command};
+use crate::control::protocol::{ControlReply, ControlRequest, RunStatus, WorkerUpdate};
+use crate::control::{PendingRequest, client};
 use crate::event::RunEvent;
 use crate::status;
 use crate::workers::WorkerCommand;
@@ -56,26 +53,14 @@ impl NamedRun<'_> {
             }
             ControlRequest::Stop => RunRequest::Stop { now: false },
             ControlRequest::StopNow => RunRequest::Stop { now: true },
-            ControlRequest::Upgrade { command } => {
-                match self.add_command(UpgradedLaunch { command, ..UpgradedLaunch::default() }) {
-                    Ok(command) => RunRequest::Upgrade { command },
-                    Err(refusal) => return replies.finish(refusal),
-                }
-            }
-            ControlRequest::UpgradeWith { command, directory, environment } => {
-                match self.add_command(UpgradedLaunch { command, directory, environment }) {
-                    Ok(command) => RunRequest::Upgrade { command },
-                    Err(refusal) => return replies.finish(refusal),
-                }
-            }
-            ControlRequest::Canary { launch, share, promotes_after } => {
-                match self.canary_request(launch, share, promotes_after) {
-                    Ok(request) => request,
-                    Err(refusal) => return replies.finish(refusal),
-                }
-            }
-            ControlRequest::Promote => RunRequest::Promote,
-            ControlRequest::RollBack => RunRequest::RollBack,
+            ControlRequest::Upgrade { .. }
+            | ControlRequest::UpgradeWith { .. }
+            | ControlRequest::Canary { .. }
+            | ControlRequest::Promote
+            | ControlRequest::RollBack => match self.upgrade_request(request) {
+                Ok(request) => request,
+                Err(refusal) => return replies.finish(refusal),
+            },
             ControlRequest::Reexec { program } => {
                 // On success the next program answers.
                 let (error, hint) = self.reexec(program, now);
@@ -128,27 +113,8 @@ impl NamedRun<'_> {
     }
 
     /// The command of the workers that serve.
-    fn present_command(&self) -> Option<&WorkerCommand> {
+    pub(super) fn present_command(&self) -> Option<&WorkerCommand> {
         self.workers.commands.get(self.lifecycle.serving_command()?)
-    }
-
-    /// Adds the command of an upgrade, and returns its number. The error is the reply to a client
-    /// whose command cannot start. What the client does not name stays as it is.
-    pub(super) fn add_command(&mut self, new: UpgradedLaunch) -> Result<usize, ControlReply> {
-        let UpgradedLaunch { command: words, directory, environment } = new;
-        let present = self.present_command().or(self.workers.commands.first());
-        let before = present.cloned().unwrap_or_default();
-        let words = if words.is_empty() { before.words } else { words };
-        let launch = before.launch.changed(directory.map(Into::into), environment);
-        let search_path = launch.variable("PATH").or(self.plan.environment.search_path.as_ref());
-        let directory = launch.directory.as_ref().unwrap_or(&self.options.directory);
-        let refusal = command::directory_refusal(directory)
-            .or_else(|| command::refusal(&words, search_path.map(OsString::as_os_str), directory));
-        if let Some(refusal) = refusal {
-            return Err(refusal);
-        }
-        self.workers.commands.push(WorkerCommand { words, launch });
-        Ok(self.workers.commands.len() - 1)
     }
 
     /// Answers the client of the request.

@@ -1,13 +1,16 @@
-//! The canary of a run: its request, its traffic, its end.
+//! Upgrades, also to a canary: requests, the canary's traffic, its end.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use sameport_policy::lifecycle::{CanaryEnd, QueueMode, RunRequest};
 use sameport_policy::traffic::CanaryShare;
 
 use super::NamedRun;
-use crate::control::protocol::{ControlReply, FaultKind, UpgradedLaunch};
+use crate::control::command;
+use crate::control::protocol::{ControlReply, ControlRequest, FaultKind, UpgradedLaunch};
 use crate::event::RunEvent;
+use crate::workers::WorkerCommand;
 
 impl NamedRun<'_> {
     /// Gives new connections to the workers that serve, and to the canary its share.
@@ -20,8 +23,48 @@ impl NamedRun<'_> {
         self.pool.steer(serving);
     }
 
+    /// What a client wants of the lifecycle. The error is the reply to one that cannot have it.
+    pub(super) fn upgrade_request(
+        &mut self,
+        request: ControlRequest,
+    ) -> Result<RunRequest, ControlReply> {
+        let upgrade = |command| RunRequest::Upgrade { command };
+        match request {
+            ControlRequest::Upgrade { command } => self
+                .add_command(UpgradedLaunch { command, ..UpgradedLaunch::default() })
+                .map(upgrade),
+            ControlRequest::UpgradeWith { command, directory, environment } => {
+                self.add_command(UpgradedLaunch { command, directory, environment }).map(upgrade)
+            }
+            ControlRequest::Canary { launch, share, promotes_after } => {
+                self.canary_request(launch, share, promotes_after)
+            }
+            ControlRequest::RollBack => Ok(RunRequest::RollBack),
+            _ => Ok(RunRequest::Promote),
+        }
+    }
+
+    /// Adds the command of an upgrade, and returns its number. The error is the reply to a client
+    /// whose command cannot start. What the client does not name stays as it is.
+    fn add_command(&mut self, new: UpgradedLaunch) -> Result<usize, ControlReply> {
+        let UpgradedLaunch { command: words, directory, environment } = new;
+        let present = self.present_command().or(self.workers.commands.first());
+        let before = present.cloned().unwrap_or_default();
+        let words = if words.is_empty() { before.words } else { words };
+        let launch = before.launch.changed(directory.map(Into::into), environment);
+        let search_path = launch.variable("PATH").or(self.plan.environment.search_path.as_ref());
+        let directory = launch.directory.as_ref().unwrap_or(&self.options.directory);
+        let refusal = command::directory_refusal(directory)
+            .or_else(|| command::refusal(&words, search_path.map(OsString::as_os_str), directory));
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        self.workers.commands.push(WorkerCommand { words, launch });
+        Ok(self.workers.commands.len() - 1)
+    }
+
     /// The request of a client that wants a canary. The error is the reply to one that cannot have it.
-    pub(super) fn canary_request(
+    fn canary_request(
         &mut self,
         launch: UpgradedLaunch,
         share: CanaryShare,
