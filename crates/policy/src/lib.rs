@@ -33,6 +33,7 @@ mod serialize;
 pub mod spelling;
 pub mod stop_signal;
 pub mod systemd;
+pub mod top;
 pub mod traffic;
 pub mod watchdog;
 

@@ -1,0 +1,284 @@
+//! A frame: groups and members with their rates, states and totals.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sameport_addr::{Address, Protocol};
+
+use super::connections::ConnectionCounts;
+use super::facts::{TopListener, TopLook, TopPhase};
+use super::member_key::{GroupKey, MemberKey, member_keys};
+use crate::model::Process;
+use crate::traffic::model::SteeringTier;
+use crate::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
+
+/// What a member does with new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TopState {
+    /// It gets its share.
+    Serving,
+    /// It gets none, because it is not ready.
+    HeldBack,
+    /// It gets none, and finishes those it has.
+    Draining,
+    /// Connections wait in its queue, and it accepts none.
+    Hung,
+    /// A supervisor keeps the socket open; no process serves it.
+    Kept,
+    /// It is not in the plan of the policy.
+    Foreign,
+    /// Its socket is closed.
+    Gone,
+}
+
+impl TopState {
+    /// The word of the output and of JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::HeldBack => "held-back",
+            Self::Draining => "draining",
+            Self::Hung => "hung",
+            Self::Kept => "kept",
+            Self::Foreign => "foreign",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl From<MemberState> for TopState {
+    fn from(state: MemberState) -> Self {
+        match state {
+            MemberState::Serving => Self::Serving,
+            MemberState::HeldBack => Self::HeldBack,
+            MemberState::Draining => Self::Draining,
+            MemberState::Hung => Self::Hung,
+            MemberState::Gone => Self::Gone,
+            MemberState::Foreign => Self::Foreign,
+        }
+    }
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TopFrame {
+    /// By protocol and port.
+    pub groups: Vec<TopGroup>,
+    /// The time since the look before; `None` for the first.
+    pub since: Option<Duration>,
+    /// Connections a second that the network namespace accepted, of every port.
+    pub passive_rate: Option<f64>,
+    /// Whether every socket has a visible process.
+    pub complete: bool,
+}
+
+/// The members of a port.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopGroup {
+    /// Protocol and port.
+    pub key: GroupKey,
+    /// The addresses, each once.
+    pub addresses: Vec<Address>,
+    /// `hash`, the name of a policy, or `program` for one that is not sameport's; `None` for a single member and
+    /// where it is unknown.
+    pub policy: Option<String>,
+    /// The mechanism of the policy.
+    pub tier: Option<SteeringTier>,
+    /// Why the kernel does not follow the policy.
+    pub not_in_force: Option<String>,
+    /// By run, worker and pid.
+    pub members: Vec<TopMember>,
+    /// New connections a second.
+    pub opened: Option<f64>,
+    /// Open connections, also those whose member is unknown; `None` for UDP.
+    pub open: Option<u32>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopMember {
+    /// Identifies it in later frames.
+    pub key: MemberKey,
+    /// `web.2`: run and worker.
+    pub name: Option<String>,
+    /// The run.
+    pub run: Option<String>,
+    /// The user of the run, if it is not the caller.
+    pub user: Option<String>,
+    /// The worker's number.
+    pub worker: Option<u16>,
+    /// Its process; `None` if it is hidden.
+    pub process: Option<Process>,
+    /// Other processes that have the same sockets open.
+    pub others: usize,
+    /// New connections a second; `None` without an earlier look, for UDP, and if they cannot be told from
+    /// those of another member.
+    pub opened: Option<f64>,
+    /// Whether the kernel counted them. Otherwise a connection that came and went between two looks is
+    /// missing.
+    pub exact: bool,
+    /// Times that the kernel's program chose it; `None` if that is not counted.
+    pub chosen: Option<u64>,
+    /// Open connections.
+    pub open: Option<u32>,
+    /// Connections (UDP: bytes) that wait.
+    pub queue: u32,
+    /// The limit of the queue; 0 for UDP.
+    pub backlog: u32,
+    /// Drops since the creation of the sockets.
+    pub drops: Option<u32>,
+    /// Restarts after a crash.
+    pub restarts: Option<u32>,
+    /// The weight, or with the policy `standby` the rank.
+    pub weight: Option<u32>,
+    /// What it does with new connections.
+    pub state: TopState,
+}
+
+/// What the looks before add to a look.
+pub(super) struct Earlier<'a> {
+    /// The time since the look before.
+    pub(super) since: Option<Duration>,
+    pub(super) counts: &'a ConnectionCounts,
+    /// Cookies of listeners that accept nothing.
+    pub(super) hung: &'a std::collections::HashSet<u64>,
+    /// Times that a member was chosen, before.
+    pub(super) chosen: &'a BTreeMap<(GroupKey, MemberKey), u64>,
+}
+
+/// The frame of a look.
+pub(super) fn frame(look: &TopLook, earlier: &Earlier<'_>, passive: Option<f64>) -> TopFrame {
+    let keys = member_keys(&look.listeners);
+    let mut groups: BTreeMap<GroupKey, BTreeMap<MemberKey, Vec<&TopListener>>> = BTreeMap::new();
+    for (listener, (group, member)) in look.listeners.iter().zip(&keys) {
+        groups.entry(*group).or_default().entry(*member).or_default().push(listener);
+    }
+    let traffic = |key: GroupKey| {
+        look.traffic.iter().find(|it| (it.protocol, it.port) == (key.protocol, key.port))
+    };
+    let groups = groups.into_iter();
+    let groups = groups.map(|(key, members)| group(key, members, traffic(key), earlier)).collect();
+    TopFrame { groups, since: earlier.since, passive_rate: passive, complete: look.complete }
+}
+
+fn group(
+    key: GroupKey,
+    members: BTreeMap<MemberKey, Vec<&TopListener>>,
+    traffic: Option<&TrafficStatus>,
+    earlier: &Earlier<'_>,
+) -> TopGroup {
+    let mut addresses: Vec<Address> =
+        members.values().flatten().map(|listener| listener.address.clone()).collect();
+    addresses.sort();
+    addresses.dedup();
+    let steered = members.values().flatten().find_map(|listener| listener.steered);
+    let policy = match (traffic, steered) {
+        (Some(traffic), _) => Some(traffic.rules.policy.to_string()),
+        (None, Some(true)) => Some("program".to_owned()),
+        (None, Some(false)) if members.len() > 1 => Some("hash".to_owned()),
+        _ => None,
+    };
+    let is_tcp = key.protocol == Protocol::Tcp;
+    let members = members.into_iter();
+    let mut members: Vec<TopMember> = members
+        .map(|(member_key, sockets)| member(key, member_key, &sockets, traffic, earlier))
+        .collect();
+    members.sort_by(|a, b| {
+        let order = |it: &TopMember| (it.run.is_none(), it.run.clone(), it.worker, it.key);
+        order(a).cmp(&order(b))
+    });
+    let seen = earlier.counts.of_group(key);
+    let counted: Vec<f64> =
+        members.iter().filter(|it| it.exact).filter_map(|it| it.opened).collect();
+    let opened = match counted.is_empty() {
+        false => Some(counted.iter().sum()),
+        true => rate(seen.opened, earlier.since).filter(|_| is_tcp),
+    };
+    TopGroup {
+        key,
+        addresses,
+        policy,
+        tier: traffic.and_then(|it| it.tier),
+        not_in_force: traffic.and_then(|it| it.in_force.clone().err()),
+        members,
+        opened,
+        open: is_tcp.then_some(seen.open),
+    }
+}
+
+fn member(
+    group: GroupKey,
+    key: MemberKey,
+    sockets: &[&TopListener],
+    traffic: Option<&TrafficStatus>,
+    earlier: &Earlier<'_>,
+) -> TopMember {
+    let worker = sockets.iter().find_map(|socket| socket.worker.as_ref());
+    let processes = sockets.first().map_or(&[][..], |socket| socket.processes.as_slice());
+    let process = processes.iter().find(|process| process.pid == key.pid);
+    let share = traffic.and_then(|it| it.members.iter().find(|share| is_of(share, sockets)));
+    let seen = earlier.counts.of_member(group, key);
+    let chosen = share.and_then(|share| share.chosen).and_then(|now| {
+        let before = earlier.chosen.get(&(group, key))?;
+        rate_of(now.saturating_sub(*before), earlier.since)
+    });
+    let is_tcp = group.protocol == Protocol::Tcp;
+    let seen = seen.filter(|_| is_tcp);
+    let mut kept = sockets.iter().filter_map(|socket| socket.kept_by.clone());
+    let run = worker.map(|worker| worker.run.clone()).or_else(|| kept.next());
+    TopMember {
+        key,
+        name: worker.map(|worker| format!("{}.{}", worker.run, worker.number)).or(run.clone()),
+        run,
+        user: worker.and_then(|worker| worker.user.clone()),
+        worker: worker.map(|worker| worker.number),
+        process: process.cloned(),
+        others: processes.len().saturating_sub(1),
+        opened: chosen.or_else(|| rate(seen?.opened, earlier.since)),
+        exact: chosen.is_some(),
+        chosen: share.and_then(|share| share.chosen),
+        open: share.and_then(|share| share.open).or(seen.map(|seen| seen.open)),
+        queue: sockets.iter().map(|socket| socket.queue).fold(0, u32::saturating_add),
+        backlog: sockets.iter().map(|socket| socket.backlog).fold(0, u32::saturating_add),
+        drops: sockets.iter().map(|socket| socket.drops).sum(),
+        restarts: worker.map(|worker| worker.restarts),
+        weight: share.and_then(|share| share.weight.or(share.rank.map(u32::from))),
+        state: state(sockets, share, earlier),
+    }
+}
+
+/// Whether a member of the status has one of these sockets.
+fn is_of(share: &MemberTraffic, sockets: &[&TopListener]) -> bool {
+    sockets.iter().any(|socket| share.inodes.contains(&socket.inode))
+}
+
+fn state(
+    sockets: &[&TopListener],
+    share: Option<&MemberTraffic>,
+    earlier: &Earlier<'_>,
+) -> TopState {
+    let phase = sockets.iter().find_map(|socket| socket.worker.as_ref()).map(|it| it.phase);
+    let of_share = share.map_or(TopState::Serving, |share| share.state.into());
+    let is_kept = sockets.iter().all(|it| it.processes.is_empty() && it.kept_by.is_some());
+    match phase {
+        _ if is_kept => TopState::Kept,
+        Some(TopPhase::Draining) => TopState::Draining,
+        _ if of_share != TopState::Serving => of_share,
+        Some(TopPhase::Starting) => TopState::HeldBack,
+        _ if sockets.iter().any(|it| earlier.hung.contains(&it.cookie)) => TopState::Hung,
+        _ => TopState::Serving,
+    }
+}
+
+fn rate(count: u32, since: Option<Duration>) -> Option<f64> {
+    rate_of(count.into(), since)
+}
+
+/// A number of events as events a second.
+pub(super) fn rate_of(count: u64, since: Option<Duration>) -> Option<f64> {
+    let seconds = since?.as_secs_f64();
+    // A count of connections is far below 2⁵³.
+    #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 53 bits")]
+    (seconds > 0.0).then(|| count as f64 / seconds)
+}

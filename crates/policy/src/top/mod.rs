@@ -1,0 +1,18 @@
+//! The model of `sameport top`: from successive looks at sockets, connections and runs to frames with rates,
+//! states and totals, and from a frame to the rows that a screen shows.
+
+mod connections;
+mod facts;
+mod frame;
+mod history;
+mod member_key;
+mod rows;
+mod stall;
+#[cfg(test)]
+mod tests;
+
+pub use facts::{TopConnection, TopListener, TopLook, TopPhase, TopWorker};
+pub use frame::{TopFrame, TopGroup, TopMember, TopState};
+pub use history::TopHistory;
+pub use member_key::{GroupKey, MemberKey};
+pub use rows::{TopOrder, TopRow, TopView};
