@@ -1,6 +1,7 @@
 //! Waiting for the readiness of one descriptor, outside the event loop.
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -10,6 +11,24 @@ use rustix::io::Errno;
 /// `poll(2)` fails.
 pub fn wait_readable(fd: impl AsFd, timeout: Duration) -> bool {
     poll(&fd, PollFlags::IN, timeout).is_ok_and(|events| !events.is_empty())
+}
+
+/// Waits until one of the descriptors is readable or hung up, for at most `timeout`. Returns which are; none on
+/// timeout and if a signal interrupts the wait.
+///
+/// # Errors
+///
+/// Errors of `poll(2)` other than EINTR.
+pub fn wait_any<const N: usize>(
+    fds: [BorrowedFd<'_>; N],
+    timeout: Duration,
+) -> io::Result<[bool; N]> {
+    let mut polled = fds.each_ref().map(|fd| PollFd::new(fd, PollFlags::IN));
+    match rustix::event::poll(&mut polled, Some(&timespec(timeout))) {
+        Ok(_) => Ok(polled.map(|fd| !fd.revents().is_empty())),
+        Err(Errno::INTR) => Ok([false; N]),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Waits until no reader is left (the other end of the pipe is closed, the terminal is gone), for at
@@ -36,18 +55,35 @@ pub(crate) fn poll_now(fd: impl AsFd) -> Result<PollFlags, Errno> {
 }
 
 fn poll(fd: &impl AsFd, events: PollFlags, timeout: Duration) -> Result<PollFlags, Errno> {
-    let timeout = Timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(timeout.subsec_nanos()),
-    };
+    let timeout = timespec(timeout);
     let mut fds = [PollFd::new(fd, events)];
     rustix::event::poll(&mut fds, Some(&timeout))?;
     Ok(fds[0].revents())
 }
 
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_readable_ones_of_several_are_known() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (silent, silent_writer) = std::io::pipe().unwrap();
+        let none = wait_any([reader.as_fd(), silent.as_fd()], Duration::from_millis(1));
+        assert_eq!(none.unwrap(), [false, false]);
+        std::io::Write::write_all(&mut writer, b"!").unwrap();
+        let wait = || wait_any([reader.as_fd(), silent.as_fd()], Duration::from_secs(3600));
+        assert_eq!(wait().unwrap(), [true, false]);
+        drop(silent_writer);
+        assert_eq!(wait().unwrap(), [true, true]);
+    }
 
     #[test]
     fn a_closed_read_end_is_a_hangup() {

@@ -1,6 +1,7 @@
 //! Sockets with their owners: joins the kernel's list of sockets (`netlink`), the descriptors of
 //! processes (`bpf::socket_iter` or `proc::fd_scan`), process details and user names to a [`Snapshot`].
 
+mod connection_owners;
 mod holders;
 pub(crate) mod options;
 mod owners;
@@ -9,6 +10,7 @@ mod query;
 mod tests;
 
 pub use crate::netlink::{InspectError, StateFilter};
+pub use connection_owners::{ConnectionOwners, OwnedConnection};
 pub use holders::holder_facts;
 pub use query::SocketQuery;
 

@@ -16,5 +16,8 @@ pub use error::InspectError;
 pub(crate) use inet_diag::TcpTraffic;
 pub use sock_diag::sock_diag_available;
 pub use sockets::StateFilter;
-pub use tcp_connections::{ConnectionReader, TcpConnection, list_connections, reads_tables};
+pub use tcp_connections::{
+    ConnectionReader, EstablishedConnection, TcpConnection, list_connections, list_established,
+    reads_tables,
+};
 pub use time_wait::{TimeWait, time_wait_sockets};

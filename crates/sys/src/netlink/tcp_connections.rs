@@ -1,7 +1,7 @@
 //! The TCP connections of local ports, with the data that has passed.
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -59,15 +59,8 @@ pub struct TcpConnection {
 ///
 /// See [`InspectError`].
 pub fn list_connections(ports: &BTreeSet<u16>) -> Result<Vec<TcpConnection>, InspectError> {
-    let asked: Vec<u16> = match ports.len() {
-        0..=PORTS_ONE_BY_ONE => ports.iter().copied().collect(),
-        _ => vec![0],
-    };
-    let mut entries = Vec::new();
-    for port in asked {
-        entries.extend(list([ESTABLISHED, CLOSE_WAIT], port, inet_diag::ASK_TCP_INFO)?);
-    }
-    entries.retain(|entry| ports.contains(&entry.port) && entry.inode != 0);
+    let mut entries = list_on([ESTABLISHED, CLOSE_WAIT], ports, inet_diag::ASK_TCP_INFO)?;
+    entries.retain(|entry| entry.inode != 0);
     if entries.iter().any(is_half_closed_here) {
         // A client that has closed its socket waits for nothing; after shutdown(2) it may.
         let waiting: HashSet<ConnectionEnds> = list([FIN_WAIT_1, FIN_WAIT_2], 0, 0)?
@@ -82,6 +75,32 @@ pub fn list_connections(ports: &BTreeSet<u16>) -> Result<Vec<TcpConnection>, Ins
         });
     }
     Ok(entries.iter().filter_map(connection).collect())
+}
+
+/// An established TCP connection, or one whose peer has closed its sending side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EstablishedConnection {
+    /// Unique among all sockets since boot.
+    pub cookie: u64,
+    /// The inode of the socket; 0 while it waits for `accept`.
+    pub inode: u64,
+    /// The local address.
+    pub local: SocketAddr,
+}
+
+/// Lists the connections to these local ports, also those that wait for `accept`. Needs no privilege.
+///
+/// # Errors
+///
+/// See [`InspectError`].
+pub fn list_established(ports: &BTreeSet<u16>) -> Result<Vec<EstablishedConnection>, InspectError> {
+    let entries = list_on([ESTABLISHED, CLOSE_WAIT], ports, 0)?;
+    let entries = entries.iter().map(|entry| EstablishedConnection {
+        cookie: entry.cookie,
+        inode: entry.inode.into(),
+        local: SocketAddr::new(entry.ip, entry.port),
+    });
+    Ok(entries.collect())
 }
 
 /// Reads known connections again, each in a few microseconds. A list takes milliseconds, because the
@@ -140,6 +159,24 @@ fn canonical(((one, one_port), (other, other_port)): ConnectionEnds) -> Connecti
 /// Whether the peer has closed its sending side, and its socket is on this machine.
 fn is_half_closed_here(entry: &DiagSocket) -> bool {
     entry.state == CLOSE_WAIT && entry.peer_ip.to_canonical().is_loopback()
+}
+
+/// The connections to these local ports in these two states; with many ports, from one list of all.
+fn list_on(
+    states: [u8; 2],
+    ports: &BTreeSet<u16>,
+    attributes: u8,
+) -> Result<Vec<DiagSocket>, InspectError> {
+    let asked: Vec<u16> = match ports.len() {
+        0..=PORTS_ONE_BY_ONE => ports.iter().copied().collect(),
+        _ => vec![0],
+    };
+    let mut entries = Vec::new();
+    for port in asked {
+        entries.extend(list(states, port, attributes)?);
+    }
+    entries.retain(|entry| ports.contains(&entry.port));
+    Ok(entries)
 }
 
 fn list(states: [u8; 2], port: u16, attributes: u8) -> Result<Vec<DiagSocket>, InspectError> {

@@ -13,7 +13,7 @@ pub(crate) mod identity;
 mod listen_fds;
 pub(crate) mod masked_thread;
 mod memory;
-mod signal_set;
+pub(crate) mod signal_set;
 pub mod signals;
 mod spawn;
 pub mod startup;

@@ -45,6 +45,11 @@ impl SignalSet {
         self.change_mask(libc::SIG_BLOCK)
     }
 
+    /// Removes the set from the calling thread's signal mask.
+    pub(crate) fn unblock(&self) -> Result<(), Errno> {
+        self.change_mask(libc::SIG_UNBLOCK).map(drop)
+    }
+
     /// Makes the set the calling thread's signal mask. Async-signal-safe.
     pub(crate) fn set_mask(&self) -> Result<(), Errno> {
         self.change_mask(libc::SIG_SETMASK).map(drop)

@@ -108,7 +108,7 @@ impl SignalFd {
     /// Errors of `read(2)`.
     pub fn next(&self) -> io::Result<Option<ReceivedSignal>> {
         loop {
-            let Some((number, by_kernel)) = self.read()? else { return Ok(None) };
+            let Some((number, by_kernel)) = read_record(&self.fd)? else { return Ok(None) };
             if number == libc::SIGCHLD {
                 return Ok(Some(ReceivedSignal::Child));
             }
@@ -128,30 +128,31 @@ impl SignalFd {
             }
         }
     }
-
-    /// The number of the next signal, and whether the kernel sent it.
-    fn read(&self) -> io::Result<Option<(i32, bool)>> {
-        /// The kernel itself generated the signal, not `kill(2)`. See sigaction(2).
-        const SI_KERNEL: i32 = 0x80;
-        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
-        loop {
-            match rustix::io::read(&self.fd, &mut record) {
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        // Fields of `struct signalfd_siginfo`: signo at 0, code at 8.
-        let field = |at: usize| {
-            let bytes = record.get(at..).and_then(<[u8]>::first_chunk);
-            bytes.map_or(0, |bytes| i32::from_ne_bytes(*bytes))
-        };
-        Ok(Some((field(0), field(8) == SI_KERNEL)))
-    }
 }
 
-fn open(signals: &SignalSet) -> Result<OwnedFd, Errno> {
+/// The number of the next signal of a descriptor from [`open`], and whether the kernel sent it.
+pub(crate) fn read_record(fd: &OwnedFd) -> io::Result<Option<(i32, bool)>> {
+    /// The kernel itself generated the signal, not `kill(2)`. See sigaction(2).
+    const SI_KERNEL: i32 = 0x80;
+    let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+    loop {
+        match rustix::io::read(fd, &mut record) {
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    // Fields of `struct signalfd_siginfo`: signo at 0, code at 8.
+    let field = |at: usize| {
+        let bytes = record.get(at..).and_then(<[u8]>::first_chunk);
+        bytes.map_or(0, |bytes| i32::from_ne_bytes(*bytes))
+    };
+    Ok(Some((field(0), field(8) == SI_KERNEL)))
+}
+
+/// A descriptor that reads these signals, which the caller has blocked. Reads do not wait.
+pub(crate) fn open(signals: &SignalSet) -> Result<OwnedFd, Errno> {
     // SAFETY: -1 asks for a new descriptor; the set lives until the call returns.
     let fd =
         unsafe { libc::signalfd(-1, signals.as_raw(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
