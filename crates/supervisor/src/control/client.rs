@@ -57,6 +57,12 @@ impl Client {
         Self { folders: run_files::folders_of(uid), timeout: FOREIGN_TIMEOUT, owner: Some(uid) }
     }
 
+    /// Waits no longer than this for a supervisor, and no longer than the usual limit.
+    #[must_use]
+    pub fn limited_to(self, limit: Duration) -> Self {
+        Self { timeout: self.timeout.min(limit), ..self }
+    }
+
     /// The user that the runs belong to: the login name, or the user id.
     pub fn user(&self) -> String {
         user_text(self.uid())
@@ -67,15 +73,16 @@ impl Client {
     }
 
     /// All named runs that this user can see, of every user. The files of other users are read for at most
-    /// 10 s each.
+    /// the time limit of the client, for each user.
     pub fn list_all(&self) -> Vec<RunEntry> {
         let mut all = self.list();
         let own = self.uid();
         if own == 0 {
             let others = run_files::users_with_folders().into_iter().filter(|uid| *uid != own);
             for uid in others {
-                let client = Self::of_user(uid);
-                all.extend(guarded::within(TIMEOUT, move || client.list()).unwrap_or_default());
+                let client = Self::of_user(uid).limited_to(self.timeout);
+                let limit = self.timeout;
+                all.extend(guarded::within(limit, move || client.list()).unwrap_or_default());
             }
         }
         let mut seen = run_files::list_supervisors(None);
@@ -96,7 +103,7 @@ impl Client {
         for seen in seen.chunks(MAX_THREADS) {
             let ask = |it: &SeenSupervisor| match slow.contains(&it.uid) {
                 true => Err(ClientError::NoAnswer(it.pid)),
-                false => status_of(it),
+                false => status_of(it, self.timeout.min(FOREIGN_TIMEOUT)),
             };
             let answers: Vec<_> = std::thread::scope(|scope| {
                 let threads: Vec<_> = seen.iter().map(|it| scope.spawn(|| ask(it))).collect();
@@ -287,9 +294,9 @@ fn read_status(mut connection: Connection) -> Result<Box<RunStatus>, ClientError
 }
 
 /// The status of a run that was found by its process.
-fn status_of(seen: &SeenSupervisor) -> Result<Box<RunStatus>, ClientError> {
-    let stream = seen.connect(FOREIGN_TIMEOUT).map_err(ClientError::Unreachable)?;
-    let connection = Connection::new(stream, seen.pid, FOREIGN_TIMEOUT);
+fn status_of(seen: &SeenSupervisor, limit: Duration) -> Result<Box<RunStatus>, ClientError> {
+    let stream = seen.connect(limit).map_err(ClientError::Unreachable)?;
+    let connection = Connection::new(stream, seen.pid, limit);
     connection.accepted(ControlRequest::Status).and_then(read_status)
 }
 
