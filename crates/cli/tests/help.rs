@@ -23,6 +23,7 @@ const VERBS: &[&str] = &[
     "listen",
     "dial",
     "ls",
+    "top",
     "why",
     "audit",
     "attach",

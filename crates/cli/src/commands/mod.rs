@@ -19,6 +19,7 @@ mod scale;
 mod status;
 mod steer;
 mod stop;
+mod top;
 mod upgrade;
 mod why;
 
@@ -45,6 +46,7 @@ Examples:
   sameport restart web                            one after the other, no connection lost
   sameport steer 8080 two-choices                 choose who gets the next connection
   sameport ls 8080                                the sockets on the port and their processes
+  sameport top                                    live: members, new connections, queues
   sameport why 8080                               why it cannot be bound, and what would work
   sameport audit                                  programs that took a port from another
   sameport guard 8443 --allow unit=api.service    restrict who may bind it; for root
@@ -66,6 +68,7 @@ pub(crate) enum Command {
     Listen(listen::Args),
     Dial(dial::Args),
     Ls(ls::Args),
+    Top(top::Args),
     Why(why::Args),
     Audit(audit::Args),
     Attach(attach::Args),
@@ -111,6 +114,8 @@ impl Command {
             Self::Drain(args) => drain::run(args),
             #[cfg(target_os = "linux")]
             Self::Ls(args) => ls::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Top(args) => top::run(args),
             #[cfg(target_os = "linux")]
             Self::Why(args) => why::run(args),
             #[cfg(target_os = "linux")]

@@ -29,6 +29,7 @@ const VERBS: &[(&str, &str, &str)] = &[
     ("listen", "ADDR", "listens on an address"),
     ("dial", "ADDR", "connects to an address"),
     ("ls", "", "lists the sockets on ports and their processes"),
+    ("top", "", "shows the members of ports live"),
     ("why", "PORT", "explains who holds a port, and what would work"),
     ("audit", "", "finds programs that took a port from another"),
     ("attach", "--unit UNIT", "shares the ports of a running service"),
@@ -46,8 +47,8 @@ const MEANINGS: &[(&str, &[&str])] = &[
     (
         "ls",
         &[
-            "top", "htop", "list", "show", "netstat", "ss", "lsof", "fuser", "ps", "port", "ports",
-            "sockets", "dir", "watch", "members",
+            "list", "show", "netstat", "ss", "lsof", "fuser", "ps", "port", "ports", "sockets",
+            "dir", "members",
         ],
     ),
     ("why", &["who", "whose", "whois", "explain", "check", "reason", "what", "blame"]),
@@ -88,6 +89,7 @@ const MEANINGS: &[(&str, &[&str])] = &[
         ],
     ),
     ("scale", &["resize", "workers", "replicas"]),
+    ("top", &["htop", "watch", "live", "dashboard"]),
     ("steer", &["balance", "policy", "weight", "weights", "traffic", "route", "lb"]),
     ("drain", &["quiesce", "cordon", "disable"]),
     ("audit", &["scan", "verify", "detect"]),
@@ -258,7 +260,7 @@ mod tests {
                 .try_get_matches_from([&["sameport".into()], words].concat())
                 .is_ok()
         };
-        let programs = ["nginx", "./server", "top", "who", "ruby", "less"];
+        let programs = ["nginx", "./server", "htop", "who", "ruby", "less"];
         let is_program = |word: &OsStr| programs.contains(&word.to_str().unwrap_or_default());
         refusal(&words, system, &parses, &is_program)
     }
@@ -269,7 +271,7 @@ mod tests {
             ("doctr", "`sameport doctor` lists what this machine can do"),
             ("connect 127.0.0.1:80", "`sameport dial 127.0.0.1:80` connects to an address"),
             ("version", "`sameport --version` prints the version"),
-            ("top", "`sameport --help` lists the verbs, with examples"),
+            ("htop", "`sameport --help` lists the verbs, with examples"),
             ("restrt web", "`sameport --help` lists the verbs, with examples"),
             ("unguard 80", "`sameport --help` lists the verbs, with examples"),
             ("nginx", "`sameport --help` lists the verbs, with examples"),
@@ -278,7 +280,7 @@ mod tests {
             assert!(failure.message.starts_with("unknown verb "), "{line}: {}", failure.message);
             assert_eq!(failure.hint.as_deref(), Some(expected), "{line}");
         }
-        for verb in ["run", "ls", "guard"] {
+        for verb in ["run", "ls", "top", "guard"] {
             let failure = refused(verb, System::Other);
             assert!(failure.message.starts_with(&format!("`{verb}` needs Linux: ")));
         }
@@ -299,7 +301,7 @@ mod tests {
     #[test]
     fn a_verb_is_found_by_meaning_spelling_or_program() {
         for (line, begin) in [
-            ("top", "`sameport ls` lists"),
+            ("htop", "`sameport top` shows"),
             ("list", "`sameport ls` lists"),
             ("show 8080", "`sameport ls 8080` lists"),
             ("LSOF", "`sameport ls` lists"),

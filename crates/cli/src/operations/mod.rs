@@ -18,6 +18,8 @@ pub(crate) mod revive;
 #[cfg(target_os = "linux")]
 pub(crate) mod runtime_dir;
 #[cfg(target_os = "linux")]
+pub(crate) mod top;
+#[cfg(target_os = "linux")]
 pub(crate) mod traffic;
 #[cfg(target_os = "linux")]
 pub(crate) mod why;

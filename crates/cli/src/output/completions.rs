@@ -10,7 +10,7 @@ use clap_complete::Shell;
 const OF_RUNS: &[&str] = &["restart", "stop", "status", "scale", "upgrade", "reexec"];
 
 /// The verbs whose first argument is a port.
-const OF_PORTS: &[&str] = &["ls", "why", "audit", "guard", "steer", "drain"];
+const OF_PORTS: &[&str] = &["ls", "why", "audit", "guard", "steer", "drain", "top"];
 
 /// The script for a shell.
 pub(crate) fn script(shell: Shell, definition: &mut clap::Command) -> String {

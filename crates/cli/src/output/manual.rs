@@ -212,6 +212,7 @@ fn files(verb: &str, system: System) -> String {
         _ if system == System::Other => return NO_FILES.to_owned(),
         "sameport" => [RUN_FILES, GUARD_FILES, ATTACH_FILES, TRAFFIC_FILES, PROC_FILES].concat(),
         "steer" | "drain" => [TRAFFIC_FILES, RUN_FILES].concat(),
+        "top" => [PROC_FILES, RUN_FILES].concat(),
         verb if OF_RUNS.contains(&verb) => RUN_FILES.to_vec(),
         "guard" => GUARD_FILES.to_vec(),
         "attach" | "detach" => ATTACH_FILES.to_vec(),
@@ -237,6 +238,7 @@ fn see_also(verb: &str, verbs: &[String], system: System) -> String {
         "steer" | "drain" => {
             &["sameport-steer", "sameport-drain", "sameport-status", "socket(7)", "bpf(2)"]
         }
+        "top" => &["sameport-ls", "sameport-steer", "sameport-status", "ss(8)", "top(1)"],
         "attach" | "detach" => &["sameport-attach", "sameport-detach", "cgroups(7)", "bpf(2)"],
         "guard" => &["sameport-audit", "sameport-why", "bpf(2)", "cgroups(7)"],
         "ls" | "why" | "audit" => {

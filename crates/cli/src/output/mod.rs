@@ -30,6 +30,8 @@ pub(crate) mod stdout;
 mod table;
 pub(crate) mod text;
 #[cfg(target_os = "linux")]
+pub(crate) mod top;
+#[cfg(target_os = "linux")]
 pub(crate) mod traffic;
 #[cfg(target_os = "linux")]
 pub(crate) mod why;

@@ -41,13 +41,14 @@ fn frame(text: &str, (columns, rows): (usize, usize)) -> String {
     frame
 }
 
+/// The columns and rows of the terminal; 80 and 24 if it does not know.
 #[cfg(target_os = "linux")]
-fn size() -> (usize, usize) {
+pub(crate) fn size() -> (usize, usize) {
     sameport_sys::terminal::size(io::stdout()).unwrap_or((80, 24))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn size() -> (usize, usize) {
+pub(crate) fn size() -> (usize, usize) {
     (80, 24)
 }
 

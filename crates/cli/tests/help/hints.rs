@@ -17,12 +17,12 @@ fn hint_of(args: &[&str]) -> String {
 #[test]
 fn unknown_verbs_are_suggested_by_meaning() {
     for (args, begin) in [
-        (&["top"][..], "`sameport ls` lists"),
+        (&["htop"][..], "`sameport top` shows"),
         (&["list"], "`sameport ls` lists"),
         (&["kill", "web"], "`sameport stop web` ends"),
         (&["reload", "web"], "`sameport restart web` replaces"),
         (&["staus"], "`sameport status NAME` shows"),
-        (&["help", "top"], "`sameport ls` lists"),
+        (&["help", "htop"], "`sameport top` shows"),
         (&["cat", "a b"], "start a program by `sameport run -- cat 'a b'`"),
         (&["/bin/cat"], "start a program by `sameport run -- /bin/cat`"),
         (&["/no/such/file"], "`sameport --help` lists the verbs"),
