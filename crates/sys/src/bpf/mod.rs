@@ -1,8 +1,8 @@
 //! eBPF programs and maps.
 //!
-//! Every direct call of bpf(2) is in `syscall`. Two mechanisms are kept in the kernel by pins below
+//! Every direct call of bpf(2) is in `syscall`. Three mechanisms are kept in the kernel by pins below
 //! `/sys/fs/bpf/sameport` (`pin_dir`, `pinned`): `cgroup_bind` changes binds in a cgroup, `guard`
-//! refuses binds of reserved ports. `socket_iter` finds the owners of sockets, `sk_lookup` the programs
+//! refuses binds of reserved ports, `traffic` chooses the member of a port that gets a connection. `socket_iter` finds the owners of sockets, `sk_lookup` the programs
 //! that select a socket before the kernel does.
 
 mod attach_error;
@@ -15,6 +15,7 @@ mod programs;
 mod sk_lookup;
 pub(crate) mod socket_iter;
 pub(crate) mod syscall;
+pub mod traffic;
 
 pub use attach_error::AttachError;
 pub use pin_dir::PinError;

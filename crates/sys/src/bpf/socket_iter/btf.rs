@@ -25,7 +25,7 @@ const STRIDE: u32 = 64;
 
 /// The types of a kernel.
 #[derive(Debug)]
-pub(super) struct Btf<'a> {
+pub(in crate::bpf) struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
     /// Byte offsets of the types with the numbers 1, 1 + `STRIDE`, 1 + 2 * `STRIDE`, … as far as
@@ -49,7 +49,11 @@ struct BtfType<'a> {
 impl<'a> Btf<'a> {
     /// Walks over the types until it has found these structs and functions. `None` for a description
     /// that is malformed or has an unknown kind of type before that. The first type of a name counts.
-    pub(super) fn read(bytes: &'a [u8], structs: &[&str], functions: &[&str]) -> Option<Self> {
+    pub(in crate::bpf) fn read(
+        bytes: &'a [u8],
+        structs: &[&str],
+        functions: &[&str],
+    ) -> Option<Self> {
         let length = usize::try_from(u32_at(bytes, 4)?).ok()?;
         if u16::from_ne_bytes(*bytes.first_chunk()?) != MAGIC || length < HEADER {
             return None;
@@ -97,7 +101,7 @@ impl<'a> Btf<'a> {
 
     /// How many bits into a struct a member lies, `struct:member.member`; of a name without a member,
     /// how many bits the struct has.
-    pub(super) fn bits(&self, name: &str) -> Option<u64> {
+    pub(in crate::bpf) fn bits(&self, name: &str) -> Option<u64> {
         let (of, path) = name.split_once(':').map_or((name, None), |(of, path)| (of, Some(path)));
         let mut number = number_of(&self.structs, of)?;
         let Some(path) = path else {

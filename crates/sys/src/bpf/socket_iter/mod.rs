@@ -9,7 +9,7 @@
 //! `last_data` does the same for the connections and their last data. `object` reads the compiled program, `btf` the offsets that the program needs, `record` what the
 //! program writes.
 
-mod btf;
+pub(super) mod btf;
 mod last_data;
 mod object;
 mod record;
@@ -150,20 +150,8 @@ fn load_iterator(
     let template = template.ok_or_else(unsupported)?;
     let names = template.blanks.iter().map(|(_, name)| *name).filter(|name| !name.starts_with('='));
     let structs: Vec<_> = names.map(struct_of).collect();
-    let file = File::open(BTF)?;
-    // Before Linux 6.16 the file cannot be mapped, and one read returns at most a page.
-    let (mapped, copied);
-    let bytes = match MappedFile::new(&file) {
-        Ok(mapping) => {
-            mapped = mapping;
-            &*mapped
-        }
-        Err(_) => {
-            copied = std::fs::read(BTF)?;
-            &*copied
-        }
-    };
-    let types = Btf::read(bytes, &structs, &[function]).ok_or_else(unsupported)?;
+    let bytes = KernelTypes::open()?;
+    let types = Btf::read(&bytes, &structs, &[function]).ok_or_else(unsupported)?;
     let attach_to = types.function(function).ok_or_else(unsupported)?;
     let instructions = template
         .filled(|name| if name.starts_with('=') { number(name) } else { types.bits(name) })
@@ -174,6 +162,49 @@ fn load_iterator(
         attach_type: syscall::BPF_TRACE_ITER,
         attach_to,
     })
+}
+
+/// The kernel's description of its types.
+enum KernelTypes {
+    Mapped(MappedFile),
+    /// Before Linux 6.16 the file cannot be mapped, and one read returns at most a page.
+    Copied(Vec<u8>),
+}
+
+impl KernelTypes {
+    fn open() -> io::Result<Self> {
+        match MappedFile::new(&File::open(BTF)?) {
+            Ok(mapped) => Ok(Self::Mapped(mapped)),
+            Err(_) => std::fs::read(BTF).map(Self::Copied),
+        }
+    }
+}
+
+impl std::ops::Deref for KernelTypes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// Where these members are in the kernel's structs, in bytes: `struct:member`.
+///
+/// # Errors
+///
+/// EOPNOTSUPP if the kernel does not describe them; ENOENT without a description.
+pub(crate) fn kernel_offsets<const N: usize>(names: [&str; N]) -> io::Result<[u32; N]> {
+    let bytes = KernelTypes::open()?;
+    let types = Btf::read(&bytes, &names.map(struct_of), &[]).ok_or_else(unsupported)?;
+    let mut offsets = [0; N];
+    for (offset, name) in offsets.iter_mut().zip(names) {
+        let bits = types.bits(name).ok_or_else(unsupported)?;
+        *offset = u32::try_from(bits / 8).map_err(io::Error::other)?;
+    }
+    Ok(offsets)
 }
 
 fn struct_of(name: &str) -> &str {

@@ -1,0 +1,45 @@
+//! Whether the kernel and the privileges allow a state.
+
+use std::io;
+
+use rustix::thread::CapabilitySet;
+
+use super::object;
+use crate::process::capability;
+
+/// The first kernel whose programs can do everything: `bpf_get_netns_cookie` for sockops.
+const FIRST: (u32, u32) = (5, 15);
+
+/// Fails where no state can be made or changed: without CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN), and
+/// before Linux 5.15. Makes nothing.
+///
+/// # Errors
+///
+/// EPERM: a capability is missing. EOPNOTSUPP: the kernel is too old.
+pub fn check_extended_tier() -> io::Result<()> {
+    let all = capability::has(CapabilitySet::SYS_ADMIN)?;
+    let enough =
+        capability::has(CapabilitySet::NET_ADMIN)? && (all || capability::has(CapabilitySet::BPF)?);
+    if !enough {
+        return Err(io::Error::from_raw_os_error(libc::EPERM));
+    }
+    let release = crate::kernel_release();
+    let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map(str::parse::<u32>);
+    let version = (numbers.next(), numbers.next());
+    match version {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < FIRST => {
+            Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a choice of a program that this process loads looks at the accept queue of the member: with
+/// CAP_PERFMON (or CAP_SYS_ADMIN), BTF (`/sys/kernel/btf/vmlinux`) and without `lockdown=confidentiality`.
+///
+/// # Errors
+///
+/// The reason why it does not.
+pub fn queues_are_read() -> io::Result<()> {
+    object::queue_offsets().map(drop)
+}

@@ -1,0 +1,193 @@
+//! Making, changing and removing states.
+
+use std::path::Path;
+
+use sameport_policy::traffic::model::TrafficPolicy;
+use sameport_policy::traffic::plan::TrafficPlan;
+
+use super::error::TrafficError;
+use super::layout::LANES;
+use super::object::{self, Choice};
+use super::pins::{self, TrafficKey, TrafficLock};
+use super::state::TrafficState;
+use crate::bpf::pin_dir;
+use crate::cgroup::Cgroup;
+use crate::socket::worker_socket::WorkerSocket;
+
+type Result<T> = std::result::Result<T, TrafficError>;
+
+/// What holds for a port: the user's words, which are kept as they are, and the plan.
+#[derive(Debug, Clone, Copy)]
+pub struct TrafficOrder<'a> {
+    /// Kept with the state, at most 65,535 bytes without a zero: [`TrafficState::record`].
+    pub record: &'a str,
+    /// The plan, whose sockets have cookies.
+    pub plan: &'a TrafficPlan,
+    /// The listeners of the plan, or those of them that could be duplicated.
+    pub sockets: &'a [&'a WorkerSocket],
+}
+
+impl TrafficState {
+    /// The state of a port.
+    ///
+    /// # Errors
+    ///
+    /// [`TrafficError::OtherLayout`], [`TrafficError::NotOurs`], [`TrafficError::Pin`].
+    pub fn find(key: TrafficKey) -> Result<Option<Self>> {
+        let path = key.path();
+        pin_dir::require_trusted(path.parent().unwrap_or(Path::new("/")))?;
+        match Self::open(key, path)? {
+            None => match pins::other_layout(key)? {
+                Some(path) => Err(TrafficError::OtherLayout(path)),
+                None => Ok(None),
+            },
+            state => Ok(state),
+        }
+    }
+
+    /// The ports that have a state of this version.
+    ///
+    /// # Errors
+    ///
+    /// [`TrafficError::Pin`].
+    pub fn list() -> Result<Vec<TrafficKey>> {
+        Ok(pins::keys()?)
+    }
+
+    /// Makes a state, or gives a present one another policy, and has the kernel follow it. What is at the
+    /// path and not of this version is removed with `replace`, else it is an error. The programs of the
+    /// groups are replaced: the caller has to ask `GroupPosition::steered` before.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrafficError`]. The state is complete or absent, also if the process is killed.
+    pub fn install(key: TrafficKey, order: TrafficOrder<'_>, replace: bool) -> Result<Self> {
+        crate::bpf::pin_dir::ensure_bpffs()?;
+        let lock = TrafficLock::take()?;
+        lock.sweep()?;
+        let found = match Self::find(key) {
+            Err(TrafficError::OtherLayout(path) | TrafficError::NotOurs(path)) if replace => {
+                remove_path(&path)?;
+                None
+            }
+            found => found?,
+        };
+        if let Some(state) = found {
+            state.change(order)?;
+            return Ok(state);
+        }
+        let unfinished = pins::create_unfinished()?;
+        let state = fill(key, order, &unfinished);
+        if state.is_err() {
+            // The error that follows says more than one of the removal.
+            let _ = pin_dir::remove(&unfinished);
+        }
+        state
+    }
+
+    /// Follows another plan, without another policy: a few edits of maps. Sockets that are not in the state
+    /// are taken into it.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrafficError`].
+    pub fn apply(&self, plan: &TrafficPlan, sockets: &[&WorkerSocket]) -> Result<()> {
+        let _lock = TrafficLock::take()?;
+        let lanes = self.lanes();
+        self.adopt(plan, sockets)?;
+        if self.lanes() != lanes {
+            // A group on another address.
+            self.choose(plan.policy, &self.directory, sockets)?;
+        }
+        self.follow(plan)
+    }
+
+    /// Follows another order, with another policy.
+    fn change(&self, order: TrafficOrder<'_>) -> Result<()> {
+        self.adopt(order.plan, order.sockets)?;
+        self.follow(order.plan)?;
+        self.choose(order.plan.policy, &self.directory, order.sockets)?;
+        self.write_record(order.record)
+    }
+
+    /// Attaches the program of the policy to every group that one of these sockets is in.
+    fn choose(
+        &self,
+        policy: TrafficPolicy,
+        directory: &Path,
+        sockets: &[&WorkerSocket],
+    ) -> Result<()> {
+        let queue = object::queue_offsets().ok();
+        let numbers = self.numbers();
+        for lane in 0..self.lanes().min(LANES) {
+            let in_lane = |socket: &&&WorkerSocket| {
+                let cookie = socket.cookie().ok();
+                cookie
+                    .and_then(|cookie| numbers.get(&cookie).map(|number| (cookie, *number)))
+                    .is_some_and(|(cookie, number)| {
+                        usize::try_from(number).is_ok_and(|it| self.cookie(it, lane) == cookie)
+                    })
+            };
+            let Some(socket) = sockets.iter().find(in_lane) else { continue };
+            let number = u32::try_from(lane).unwrap_or(0);
+            let mut choice = Choice::load(policy, number, queue, directory)?;
+            choice.attach(socket)?;
+            choice.pin(&directory.join(format!("choose_{lane}")))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the state. The groups of these sockets go by the kernel's hash again.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrafficError`].
+    pub fn remove(self, sockets: &[&WorkerSocket]) -> Result<()> {
+        let lock = TrafficLock::take()?;
+        for socket in sockets {
+            let failed = |errno: rustix::io::Errno| {
+                let call = "setsockopt(SO_DETACH_REUSEPORT_BPF)";
+                TrafficError::Socket(call, socket.inode(), errno.into())
+            };
+            socket.stop_steering().map_err(failed)?;
+        }
+        pin_dir::remove(&self.directory)?;
+        lock.sweep()?;
+        Ok(())
+    }
+}
+
+/// Fills a directory and gives it its name, and only then changes the groups.
+fn fill(key: TrafficKey, order: TrafficOrder<'_>, unfinished: &Path) -> Result<TrafficState> {
+    // Makes the maps.
+    let cgroup = Cgroup::first()?;
+    object::count(&cgroup, unfinished)?;
+    drop(Choice::load(order.plan.policy, 0, None, unfinished)?);
+    let state = TrafficState::open(key, unfinished.to_owned())?.ok_or(TrafficError::NoMember)?;
+    state.begin();
+    state.write_record(order.record)?;
+    state.adopt(order.plan, order.sockets)?;
+    if state.lanes() == 0 {
+        return Err(TrafficError::NoMember);
+    }
+    state.follow(order.plan)?;
+    pins::finish(unfinished, key)?;
+    let state = state.moved_to(key.path());
+    if let Err(error) = state.choose(order.plan.policy, &key.path(), order.sockets) {
+        // As if nothing had been.
+        for socket in order.sockets {
+            let _ = socket.stop_steering();
+        }
+        let _ = pin_dir::remove(&key.path());
+        return Err(error);
+    }
+    Ok(state)
+}
+
+/// Removes a directory of pins, or a pin.
+fn remove_path(path: &Path) -> Result<()> {
+    if std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir()) {
+        return Ok(pin_dir::remove(path)?);
+    }
+    std::fs::remove_file(path).map_err(|error| pin_dir::failed("unlink", path)(error).into())
+}

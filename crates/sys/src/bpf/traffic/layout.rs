@@ -1,0 +1,107 @@
+//! The structures of `bpf/traffic.h`: where each number is, in bytes. Little-endian, as the objects.
+
+/// The version of everything below, in the name of each directory of pins. Another version is another layout.
+pub(super) const LAYOUT: &str = "v1";
+
+/// The most members of a port.
+pub(super) const MEMBERS: usize = 1024;
+/// The most groups of a port, one for each address.
+pub(super) const LANES: usize = 4;
+/// No processor, no node.
+pub(super) const NO_PLACE: u32 = u32::MAX;
+
+/// `struct control`.
+pub(super) mod control {
+    pub(in super::super) const SIZE: usize = 168;
+    pub(in super::super) const NETNS: usize = 0;
+    /// Port in the low half, the number of lanes in the high one.
+    pub(in super::super) const PORT: usize = 8;
+    pub(in super::super) const ACTIVE: usize = 12;
+    pub(in super::super) const VERSION: usize = 16;
+    pub(in super::super) const ADMIT: usize = 20;
+    pub(in super::super) const WEIGHT: usize = 24;
+    pub(in super::super) const INVERSE: usize = 28;
+    pub(in super::super) const RANK: usize = 32;
+    pub(in super::super) const FIRST: usize = 36;
+    pub(in super::super) const CANARY: usize = 40;
+    pub(in super::super) const PROBES: usize = 44;
+    pub(in super::super) const MISSED: usize = 48;
+    pub(in super::super) const LANE: usize = 72;
+}
+
+/// `struct lane`.
+pub(super) mod lane {
+    pub(in super::super) const SIZE: usize = 24;
+    pub(in super::super) const FAMILY: usize = 0;
+    pub(in super::super) const DEVICE: usize = 4;
+    pub(in super::super) const IP: usize = 8;
+}
+
+/// `struct table`.
+pub(super) mod table {
+    pub(in super::super) const SIZE: usize = 2064 + super::MEMBERS * super::entry::SIZE;
+    pub(in super::super) const COUNT: usize = 4;
+    pub(in super::super) const UNIFORM: usize = 8;
+    pub(in super::super) const AT: usize = 12;
+    pub(in super::super) const ENTRIES: usize = 2064;
+}
+
+/// `struct entry`.
+pub(super) mod entry {
+    pub(in super::super) const SIZE: usize = 32;
+    pub(in super::super) const MEMBER: usize = 0;
+    pub(in super::super) const WEIGHT: usize = 4;
+    pub(in super::super) const INVERSE: usize = 8;
+    pub(in super::super) const RANK: usize = 12;
+    pub(in super::super) const PLACE: usize = 16;
+    pub(in super::super) const IDENTITY: usize = 24;
+}
+
+/// `struct member`.
+pub(super) mod member {
+    pub(in super::super) const SIZE: usize = 56;
+    pub(in super::super) const COOKIES: usize = 0;
+    pub(in super::super) const OWNER: usize = 32;
+    pub(in super::super) const GENERATION: usize = 40;
+    pub(in super::super) const SOCKETS: usize = 44;
+    pub(in super::super) const ADOPTED: usize = 48;
+    /// In `SOCKETS`: the number is taken, and about to have a socket.
+    pub(in super::super) const CLAIMED: u32 = 1 << 16;
+}
+
+/// `struct counter`.
+pub(super) mod counter {
+    pub(in super::super) const SIZE: usize = 64;
+    pub(in super::super) const GENERATION: usize = 0;
+    pub(in super::super) const OPEN: usize = 4;
+    pub(in super::super) const EPOCH: usize = 8;
+    pub(in super::super) const PENDING: usize = 12;
+    pub(in super::super) const HUNG: usize = 24;
+    pub(in super::super) const UNTIL: usize = 28;
+    pub(in super::super) const CHOSEN: usize = 32;
+    pub(in super::super) const ESTABLISHED: usize = 40;
+    pub(in super::super) const PASS: usize = 48;
+    pub(in super::super) const WAITING: usize = 56;
+}
+
+/// `struct mark`: member, generation, lane, flags.
+pub(super) type RawMark = [u8; 16];
+pub(super) fn mark(member: u32, generation: u32, lane: u32, flags: u32) -> RawMark {
+    let mut bytes = [0; 16];
+    for (at, number) in [member, generation, lane, flags].into_iter().enumerate() {
+        bytes[at * 4..at * 4 + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
+
+/// `struct record`.
+pub(super) const RECORD: usize = 1 << 16;
+
+/// A load is multiplied by this and divided by the weight.
+pub(super) fn inverse(weight: u32) -> u32 {
+    ((1 << 28) / weight.max(1)).max(1)
+}
+
+pub(super) fn put(bytes: &mut [u8], at: usize, number: u32) {
+    bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+}
