@@ -145,6 +145,7 @@ pub(crate) fn rows(figures: &[&BalanceFigure]) -> Vec<Vec<String>> {
 /// A number with three digits, or all of a larger one.
 pub(crate) fn short(value: f64) -> String {
     let text = match value.abs() {
+        unknown if unknown.is_nan() => return "-".to_owned(),
         large if large >= 100.0 => return format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
@@ -159,7 +160,14 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits() {
-        let cases = [(0.0, "0"), (1.0, "1"), (1.025, "1.02"), (25.94, "25.9"), (1234.5, "1234")];
+        let cases = [
+            (0.0, "0"),
+            (1.0, "1"),
+            (1.025, "1.02"),
+            (25.94, "25.9"),
+            (1234.5, "1234"),
+            (f64::NAN, "-"),
+        ];
         for (value, expected) in cases {
             assert_eq!(short(value), expected);
         }

@@ -261,11 +261,12 @@ fn of_rate(arm: BalanceArm, pairs: &Pairs, counts: CallCounts, best_proxy: f64) 
     figure.details =
         vec![("a second", pairs.with()), ("of the best proxy", ratio.median / best_proxy)];
     figure.is_count = false;
-    if arm.is_ours() {
-        // 1.3 times the best proxy; and 1 within the noise: a round is not below the plain group.
-        let plain: f64 = if ratio.highest < 1.0 { 1.0 } else { 0.0 };
-        figure.bound =
-            Bound::AtLeast(plain.max(if best_proxy.is_nan() { 0.0 } else { 1.3 * best_proxy }));
+    // 1.3 times the best proxy; and 1 within the noise: not every round is below the plain group.
+    let proxy = (!best_proxy.is_nan()).then_some(1.3 * best_proxy);
+    let plain = (ratio.highest < 1.0).then_some(1.0);
+    let least = proxy.into_iter().chain(plain).reduce(f64::max);
+    if let Some(least) = least.filter(|_| arm.is_ours()) {
+        figure.bound = Bound::AtLeast(least);
     }
     figure
 }
