@@ -32,7 +32,7 @@ use std::time::Duration;
 pub(crate) use cgroup::{Cgroup, cgroup2_mount, move_process, remove_cgroup};
 pub(crate) use client::{ask, ask_datagram, wait_until_answering};
 pub(crate) use footprint::{Footprint, settled_footprint};
-pub(crate) use patience::Patience;
+pub(crate) use patience::{Patience, SetAtEnd};
 pub(crate) use ports::free_port;
 pub(crate) use programs::{
     c_program, compiled_by, copy_of, executable, find_program, go_program, sameport, script,

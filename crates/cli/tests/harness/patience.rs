@@ -1,6 +1,17 @@
-//! Limits of waits that do not depend on the load of the machine.
+//! Limits of waits that do not depend on the load of the machine, and the end of threads that a test starts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// Sets a flag when it is dropped, also by a failed assertion: the threads that the flag ends are joined
+/// before the failure is reported.
+pub(crate) struct SetAtEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// How much longer than its limit a wait without progress can last on a busy machine.
 const LONGEST: u32 = 10;

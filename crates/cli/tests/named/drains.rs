@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::named_run::{NamedRun, RunSetup};
-use crate::harness::{Exited, SOCKET_TIMEOUT, User, eventually, script};
+use crate::harness::{Exited, SOCKET_TIMEOUT, SetAtEnd, User, eventually, script};
 
 fn start(options: &[&str], how: &str) -> NamedRun {
     let server = script("drain_lines.py").into_os_string().into_string().unwrap();
@@ -96,10 +96,11 @@ fn a_request_that_follows_its_connection_is_answered() {
             lost
         };
         let clients = [(); 4].map(|()| scope.spawn(client));
+        let ended = SetAtEnd(&is_over);
         for _ in 0..3 {
             run.verb("restart", &[]);
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(ended);
         let lost: Vec<_> = clients.into_iter().flat_map(|it| it.join().unwrap()).collect();
         assert!(lost.is_empty(), "cut before the request, which followed after {lost:?}");
     });

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::clients::answer_length;
 use crate::harness::named_run::{NamedRun, RunSetup};
 use crate::harness::{
-    SOCKET_TIMEOUT, TIMEOUT, User, eventually, find_program, script, skip, spawn_process,
+    SOCKET_TIMEOUT, SetAtEnd, TIMEOUT, User, eventually, find_program, script, skip, spawn_process,
 };
 
 /// A client that keeps its connection, and opens another one when the server has closed it.
@@ -124,6 +124,7 @@ fn keep_alive_clients_and_long_requests_of_node_lose_nothing() {
     let answers = thread::scope(|scope| {
         let clients: Vec<_> =
             (0..QUICK + SLOW).map(|number| scope.spawn(move || client(number))).collect();
+        let ended = SetAtEnd(over);
         thread::sleep(Duration::from_millis(500));
         for _ in 0..2 {
             let restart = spawn_process(run.setup.command(&["restart", &run.setup.name]));
@@ -132,7 +133,7 @@ fn keep_alive_clients_and_long_requests_of_node_lose_nothing() {
             assert_eq!(restarted.code, 0, "{restarted:?}");
             assert!(!restarted.stderr.contains("cut"), "{restarted:?}");
         }
-        over.store(true, Ordering::Relaxed);
+        drop(ended);
         clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
     });
     let lost: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
@@ -260,6 +261,7 @@ fn a_run_that_leaves_a_group_loses_nothing() {
     };
     let results = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        let ended = SetAtEnd(over);
         for _ in 0..3 {
             let leaves = RunSetup::new(User::Current).run(&group, &command);
             leaves.wait_for_ready(1);
@@ -268,7 +270,7 @@ fn a_run_that_leaves_a_group_loses_nothing() {
             assert!(eventually(is_used).is_some(), "{}", leaves.supervisor.stderr());
             leaves.stop();
         }
-        over.store(true, Ordering::Relaxed);
+        drop(ended);
         clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
     });
     let lost: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
