@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, kill_process};
@@ -145,17 +146,40 @@ impl BalancedGroup {
         Callers { address: self.address, clients, patience }
     }
 
+    /// Waits until the run counts this many workers as ready: until then its policy need not hold.
+    pub(crate) fn wait_until_ready(&mut self, count: u16) -> Result<(), BenchError> {
+        let until = Instant::now() + PATIENCE;
+        while self.arm.is_ours() && self.processes.len() == 1 {
+            let status = self.verb(&["status", &self.run_name(), "--json"])?;
+            let text = String::from_utf8_lossy(&status.stdout).into_owned();
+            if text.matches("\"ready\"").count() >= usize::from(count) {
+                // The supervisor sets the policy after it has counted.
+                thread::sleep(Duration::from_millis(200));
+                break;
+            }
+            if let Some(why) = self.processes[0].said_at_its_end() {
+                return Err(why);
+            }
+            if Instant::now() > until {
+                return Err(format!("{count} workers: not ready in {PATIENCE:?}"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// The pids of all members. An error has the messages of a run that ended.
     pub(crate) fn members(&mut self, count: u16) -> Result<Vec<u32>, BenchError> {
+        self.wait_until_ready(count)?;
         let callers = self.callers(1, PATIENCE);
-        let until = std::time::Instant::now() + PATIENCE;
+        let until = Instant::now() + PATIENCE;
         loop {
             let found = callers.members(count, Duration::from_millis(500));
             if self.arm.chooser == Chooser::Shared {
                 // Whoever waits last is woken first, so that some members may be idle for long.
                 return found.or_else(|_| callers.members(2, PATIENCE));
             }
-            if found.is_ok() || std::time::Instant::now() > until {
+            if found.is_ok() || Instant::now() > until {
                 return found;
             }
             // A run that ends at once says why.

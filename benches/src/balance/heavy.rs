@@ -54,6 +54,7 @@ pub(crate) fn heavy(bench: &Bench, args: &Args) -> Result<Vec<BalanceFigure>, Be
     let requests = schedule(args.seconds * 1.5);
     let plan = GroupPlan::of(MEMBERS).with(&["--serial"]);
     let mut figures = bench.each(BalanceMeasure::Heavy, &SPREADING, plan, |arm, group| {
+        group.wait_until_ready(MEMBERS)?;
         wait_for_an_answer(group)?;
         let (times, counts) = ask_all(group, &requests)?;
         let p99 = percentile(times.iter().map(|(time, _)| *time), 990);

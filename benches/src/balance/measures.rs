@@ -151,6 +151,7 @@ pub(crate) fn sticky(bench: &Bench, args: &Args) -> Result<Vec<BalanceFigure>, B
         BalanceArm::new(Chooser::Nginx, "hash $remote_addr consistent"),
     ];
     Ok(bench.each(BalanceMeasure::Sticky, &arms, GroupPlan::of(MEMBERS), |arm, group| {
+        group.wait_until_ready(MEMBERS)?;
         let callers = group.callers(1, PATIENCE);
         let mut counts = CallCounts::default();
         let ask = |counts: &mut CallCounts| -> Result<BTreeMap<u16, u32>, BenchError> {
