@@ -37,6 +37,9 @@ pub struct RunPlan {
     pub scope: SharingScope,
     /// Which worker gets a new connection (`--policy`); `None`: one that is ready, by the kernel's hash.
     pub policy: Option<PolicyChoice>,
+    /// Whether a datagram of QUIC goes to the worker whose socket its connection id names
+    /// (`--connection-id`).
+    pub connection_ids: bool,
     /// Whether the kernel admits only this run's group to its addresses, not even root
     /// (`--private`).
     pub private: bool,

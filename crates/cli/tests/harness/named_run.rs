@@ -63,7 +63,13 @@ impl RunSetup {
     }
 
     pub(crate) fn run<S: AsRef<str>>(self, options: &[&str], command: &[S]) -> NamedRun {
-        let supervisor = spawn_process(self.run_command(options, command));
+        let command = self.run_command(options, command);
+        self.start(command)
+    }
+
+    /// Starts [`Self::run_command`], which the test may have changed.
+    pub(crate) fn start(self, command: Command) -> NamedRun {
+        let supervisor = spawn_process(command);
         let run = NamedRun { setup: self, supervisor };
         run.wait_until_reachable();
         run

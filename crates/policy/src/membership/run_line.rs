@@ -47,6 +47,7 @@ pub const OPTIONS: &[&str] = &[
 /// Long options of `run` without a value.
 pub const SWITCHES: &[&str] = &[
     "allow-io-uring",
+    "connection-id",
     "freebind",
     "join",
     "no-hold",

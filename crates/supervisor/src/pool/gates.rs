@@ -4,7 +4,7 @@
 //! A group with members of other runs cannot be steered. There the run's own members drop the first
 //! packets of new clients, which are sent again after a second and then reach the others.
 
-use sameport_policy::model::Address;
+use sameport_policy::model::{Address, Protocol};
 
 use super::slots::Slots;
 use super::steering::{Selection, Steering};
@@ -14,6 +14,9 @@ impl Steering {
     pub(super) fn close(&mut self, slots: &Slots, address: &Address) -> Result<(), String> {
         if self.gates.contains_key(address) {
             return Ok(());
+        }
+        if address.protocol == Protocol::Udp {
+            return Err("a datagram waits for no worker".into());
         }
         if let Some(obstacle) = self.obstacle(address) {
             return Err(obstacle);
@@ -31,7 +34,8 @@ impl Steering {
     }
 
     pub(super) fn close_all(&mut self, slots: &Slots) {
-        for address in self.groups.keys().cloned().collect::<Vec<_>>() {
+        let connects = |address: &&Address| address.protocol == Protocol::Tcp;
+        for address in self.groups.keys().filter(connects).cloned().collect::<Vec<_>>() {
             if self.close(slots, &address).is_err() && !self.unordered.contains(&address) {
                 self.leave(slots, &address, true);
                 self.leaving.insert(address);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sameport_policy::lifecycle::InstanceId;
-use sameport_policy::model::{Address, Protocol};
+use sameport_policy::model::Address;
 use sameport_policy::traffic::remarks::remarks;
 use sameport_policy::traffic::shares::wanted_shares;
 use sameport_policy::traffic::{
@@ -18,7 +18,8 @@ use super::{PoolState, SocketPool};
 use crate::control::protocol::PortRules;
 use crate::handover::HandoverTraffic;
 
-const NO_ORDER_OF_DATAGRAMS: &str = "the order of its datagram sockets in the kernel is not known";
+const NO_ORDER_OF_DATAGRAMS: &str = "the order of its datagram sockets in the kernel is not known: \
+                                     it is recorded from the start of a run with --policy";
 
 /// What the pool does not know about its workers.
 pub(crate) struct WorkerLoads {
@@ -163,7 +164,7 @@ impl PoolState {
         let addresses: Vec<Address> =
             addresses.filter(|address| PortKey::of(address) == port).cloned().collect();
         for address in &addresses {
-            if address.protocol == Protocol::Tcp {
+            if steering.records(address) {
                 steering.steer(slots, address);
             }
         }
@@ -185,9 +186,9 @@ impl PoolState {
                     && !steering.traffic.is_drained(slots, port, *inode)
             };
             let mut facts = steering.traffic.facts(slots, &address, &sockets, takes);
-            facts.order_unknown = match port.protocol {
-                Protocol::Tcp => steering.obstacle(&address),
-                Protocol::Udp => Some(NO_ORDER_OF_DATAGRAMS.to_owned()),
+            facts.order_unknown = match steering.records(&address) {
+                true => steering.obstacle(&address),
+                false => Some(NO_ORDER_OF_DATAGRAMS.to_owned()),
             };
             match &mut all {
                 None => all = Some(facts),
@@ -203,8 +204,11 @@ impl PoolState {
     /// Whether the rules hold on every address of the port.
     fn in_force(&self, port: PortKey) -> Result<(), String> {
         let is_of_port = |(address, _): &(&Address, &String)| PortKey::of(address) == port;
+        let has_rules = self.steering.traffic.rules(port).is_some();
+        let is_recorded = self.addresses_of(port).iter().all(|it| self.steering.records(it));
         match self.steering.failures.iter().find(is_of_port) {
             Some((_, why)) => Err(why.clone()),
+            None if has_rules && !is_recorded => Err(NO_ORDER_OF_DATAGRAMS.to_owned()),
             None => Ok(()),
         }
     }

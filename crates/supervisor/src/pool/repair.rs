@@ -5,7 +5,7 @@
 //! SO_REUSEPORT the kernel gives the group's connections to one member. A filter cannot stop these calls: it
 //! sees no address in memory, and `setsockopt` is called too often.
 
-use sameport_policy::model::Address;
+use sameport_policy::model::{Address, Protocol};
 
 use super::slots::Slots;
 use super::{PoolState, SocketPool};
@@ -22,7 +22,8 @@ impl SocketPool {
                 let _ = socket.share(false);
             }
         }
-        let members = steering.groups.iter().flat_map(|(address, group)| {
+        let listens = |(address, _): &(&Address, _)| address.protocol == Protocol::Tcp;
+        let members = steering.groups.iter().filter(listens).flat_map(|(address, group)| {
             group.members().iter().map(move |inode| (*inode, address.clone()))
         });
         let shared = slots.shared.iter().map(|(inode, it)| (*inode, it.address.clone()));

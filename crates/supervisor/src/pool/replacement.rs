@@ -82,7 +82,7 @@ impl PoolState {
         let answer = || match replaces {
             // Steering can keep connections from a socket of the worker's own until it is ready.
             Some(_)
-                if address.protocol == Protocol::Tcp
+                if self.steering.can_hold_back(address)
                     && self.steering.obstacle(address).is_none() =>
             {
                 Fallback::OwnSocket

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sameport_policy::model::{Address, Protocol};
+use sameport_policy::model::Address;
 
 use super::{PoolState, SocketPool};
 
@@ -63,9 +63,9 @@ impl PoolState {
             limit,
             unused: members.keys().all(is_free),
             not_held: self.not_replaced.get(address).cloned(),
-            not_steered: match address.protocol {
-                Protocol::Tcp => steering.failures.get(address).cloned(),
-                Protocol::Udp => Some("datagrams have no queue of their own to leave out".into()),
+            not_steered: match steering.records(address) {
+                true => steering.failures.get(address).cloned(),
+                false => Some("datagrams have no queue of their own to leave out".into()),
             },
         }
     }

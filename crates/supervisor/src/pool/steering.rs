@@ -44,7 +44,7 @@ pub(super) enum Selection {
 pub(crate) struct Steering {
     /// The policy of each port.
     pub(super) traffic: PoolTraffic,
-    /// TCP members in the kernel's order.
+    /// Members in the kernel's order; of UDP with a policy only.
     pub(super) groups: BTreeMap<Address, OrderedGroup<u64>>,
     /// Members that accept no connection, while the run drains.
     pub(super) gates: BTreeMap<Address, WorkerSocket>,
@@ -84,7 +84,7 @@ impl Steering {
         if self.unordered.contains(address) {
             return Some(UNKNOWN_ORDER.into());
         }
-        let query = inspect::SocketQuery::only(Protocol::Tcp).on(address.port());
+        let query = inspect::SocketQuery::only(address.protocol).on(address.port());
         let members = self.groups.get(address).map_or(&[][..], OrderedGroup::members);
         let gate = self.gates.get(address).map(WorkerSocket::inode);
         match inspect::list_without_owners(&query) {
@@ -96,6 +96,17 @@ impl Steering {
             // A failed inspection is no evidence of other members.
             Err(_) => None,
         }
+    }
+
+    /// Whether a program can keep a socket that joins from traffic. The order of datagram sockets is
+    /// recorded for a policy only.
+    pub(super) fn can_hold_back(&self, address: &Address) -> bool {
+        address.protocol == Protocol::Tcp || self.traffic.rules(PortKey::of(address)).is_some()
+    }
+
+    /// Whether the order of the members of this address is recorded.
+    pub(super) fn records(&self, address: &Address) -> bool {
+        address.protocol == Protocol::Tcp || self.groups.contains_key(address)
     }
 
     /// Steers new connections of one address to live workers.

@@ -6,7 +6,8 @@ use sameport_sys::Errno;
 use sameport_sys::seccomp::NotifyListener;
 use sameport_sys::socket::WorkerSocket;
 
-use super::slots::listen_shared;
+use super::slots::{Slots, listen_shared};
+use super::steering::Steering;
 use super::{PoolState, SocketPool};
 
 /// Maximum number of remembered sockets with a port of the kernel's choice. A forgotten one is held
@@ -81,17 +82,25 @@ impl WorkerSockets {
         }
         let replaced = self.pool.try_replace(None, self.start, caller, socket, address);
         let mut state = self.pool.state();
+        let PoolState { slots, steering, .. } = &mut *state;
+        let is_steered = steering.can_hold_back(address);
         let (inode, result) = match replaced {
             Some(inode) => (inode, BindResult::Replaced),
             None => {
+                if is_steered {
+                    self.keep_back(slots, steering, address);
+                }
                 let bound = socket.bind(address.socket);
                 if bound.is_err() {
                     return Ok(Some(BindResult::Made(bound)));
                 }
-                state.slots.add(socket.duplicate()?, address, self.start);
+                slots.add(socket.duplicate()?, address, self.start);
                 (socket.inode(), BindResult::Made(bound))
             }
         };
+        if is_steered {
+            steering.groups.entry(address.clone()).or_default().join(inode);
+        }
         self.opened(&mut state, inode, address, caller);
         Ok(Some(result))
     }
@@ -149,10 +158,8 @@ impl WorkerSockets {
         let PoolState { slots, steering, .. } = &mut *state;
         let inode = socket.inode();
         let is_shared = slots.is_shared(inode);
-        let is_live = slots.live.contains(&self.start) || is_shared;
-        if !is_live && slots.members(address).values().any(|live| *live) {
-            // The program must be in place before the kernel can select the new member.
-            steering.exclude_newcomers(slots, address);
+        if !is_shared {
+            self.keep_back(slots, steering, address);
         }
         if is_shared || slots.held.is_used_by_another(inode, self.start) {
             listen_shared(&socket, backlog)?;
@@ -165,6 +172,15 @@ impl WorkerSockets {
         slots.add(socket, address, self.start);
         self.opened(&mut state, inode, address, caller);
         Ok(())
+    }
+
+    /// Keeps the socket that joins next from traffic, unless the worker is ready or nobody else is. The
+    /// program must be in place before the kernel can select the new member.
+    fn keep_back(&self, slots: &Slots, steering: &mut Steering, address: &Address) {
+        let is_live = slots.live.contains(&self.start);
+        if !is_live && slots.members(address).values().any(|live| *live) {
+            steering.exclude_newcomers(slots, address);
+        }
     }
 
     /// Records that the worker has a held socket on this address.

@@ -1,7 +1,7 @@
 //! The policy of a run that holds no sockets: the order in which its workers listen, and the program of
 //! each group.
 //!
-//! The supervisor calls `listen` in the worker's place, so that it knows the index of each member. It keeps
+//! The supervisor calls `listen`, or `bind` of a datagram socket, in the worker's place, so that it knows the index of each member. It keeps
 //! no descriptor of a listener, which would still take connections after the worker has closed it. A
 //! member that has left is found by the list of sockets: at the end of a process, and once a second.
 
@@ -19,7 +19,7 @@ use sameport_sys::proc::processors;
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use sameport_sys::{Errno, inspect};
 
-use super::{RunNames, RunTraffic, no_program};
+use super::{RunTraffic, no_program};
 
 const OTHERS: &str = "members that are not of this run are on the address too";
 
@@ -32,8 +32,7 @@ pub(crate) struct OrderedListens(Arc<Mutex<ListenState>>);
 
 #[derive(Debug)]
 struct ListenState {
-    rules: TrafficRules,
-    names: RunNames,
+    traffic: RunTraffic,
     groups: BTreeMap<Address, ListenGroup>,
     /// Addresses whose policy is not in force, with the reason, since the last [`OrderedListens::take_failures`].
     failures: Vec<(Address, String)>,
@@ -51,39 +50,43 @@ struct ListenGroup {
 struct ListenMember {
     ordinal: u16,
     incoming_cpu: Option<u32>,
+    cookie: Option<u64>,
 }
 
 impl OrderedListens {
     /// `None` for a run without a policy, and for one that eBPF steers.
     pub(crate) fn of(traffic: &RunTraffic) -> Option<Self> {
-        let rules = traffic.rules(Protocol::Tcp).cloned()?;
-        if traffic.tier != SteeringTier::Classic || rules.policy == TrafficPolicy::Hash {
-            return None;
-        }
-        let names = traffic.names.clone();
-        let state = ListenState { rules, names, groups: BTreeMap::new(), failures: Vec::new() };
-        Some(Self(Arc::new(Mutex::new(state))))
+        let state =
+            ListenState { traffic: traffic.clone(), groups: BTreeMap::new(), failures: Vec::new() };
+        let steers = [Protocol::Tcp, Protocol::Udp].iter().any(|it| state.rules(*it).is_some());
+        steers.then(|| Self(Arc::new(Mutex::new(state))))
     }
 
     fn state(&self) -> MutexGuard<'_, ListenState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a worker's socket listen, and steers its group.
-    pub(crate) fn listen(
+    /// Whether sockets of this protocol join a group through [`Self::join`].
+    pub(crate) fn steers(&self, protocol: Protocol) -> bool {
+        self.state().rules(protocol).is_some()
+    }
+
+    /// Lets a worker's socket join its group with `join`, which is `listen(2)` for TCP and `bind(2)` for
+    /// UDP, and steers the group.
+    pub(crate) fn join(
         &self,
         socket: &WorkerSocket,
         address: &Address,
-        backlog: i32,
         ordinal: u16,
+        join: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let mut state = self.state();
-        socket.listen(backlog)?;
+        join()?;
         let inode = socket.inode();
         let group = state.groups.entry(address.clone()).or_default();
         group.order.join(inode);
-        let incoming_cpu = socket.incoming_cpu();
-        group.members.insert(inode, ListenMember { ordinal, incoming_cpu });
+        let (incoming_cpu, cookie) = (socket.incoming_cpu(), socket.cookie().ok());
+        group.members.insert(inode, ListenMember { ordinal, incoming_cpu, cookie });
         state.find_left(address);
         state.steer(address, socket);
         Ok(())
@@ -108,6 +111,13 @@ impl OrderedListens {
 }
 
 impl ListenState {
+    /// The rules that classic BPF carries out for a protocol.
+    fn rules(&self, protocol: Protocol) -> Option<&TrafficRules> {
+        let is_classic = self.traffic.tier_for(protocol) == SteeringTier::Classic;
+        let rules = self.traffic.rules(protocol).filter(|_| is_classic)?;
+        (rules.policy != TrafficPolicy::Hash).then_some(rules)
+    }
+
     /// Removes the members of an address that the kernel does not list. `true`: something has changed.
     fn find_left(&mut self, address: &Address) -> bool {
         let query = inspect::SocketQuery::only(address.protocol).on(address.port());
@@ -180,17 +190,18 @@ impl ListenState {
         any: &WorkerSocket,
     ) -> Result<(), String> {
         let member = |(inode, known): (&u64, &ListenMember)| TrafficMember {
-            run: self.names.run.clone(),
-            group: self.names.group.clone(),
+            run: self.traffic.names.run.clone(),
+            group: self.traffic.names.group.clone(),
             worker: Some(known.ordinal),
             incoming_cpu: known.incoming_cpu,
-            ..TrafficMember::new(SocketId { inode: *inode, cookie: None }, address.clone())
+            ..TrafficMember::new(SocketId { inode: *inode, cookie: known.cookie }, address.clone())
         };
         let members = group.members.iter().map(member).collect();
         let mut facts = TrafficFacts::new(address.protocol, members);
         facts.processors = processors();
         let tier = SteeringTier::Classic;
-        let plan = decide(&facts, &self.rules, tier).map_err(|why| why.to_string())?;
+        let Some(rules) = self.rules(address.protocol) else { return Ok(()) };
+        let plan = decide(&facts, rules, tier).map_err(|why| why.to_string())?;
         let order = group.order.members();
         let selected = ClassicGroup { order, probes: &[], leaving: None };
         let set = match classic::program(&plan, &selected) {

@@ -49,16 +49,24 @@ impl RunTraffic {
         };
         let obstacle = order_obstacle(plan, plan.interposer);
         let rules = |protocol| {
-            let policy = match plan.policy? {
-                PolicyChoice::Auto => TrafficPolicy::default_of(tier, protocol),
-                PolicyChoice::Only(policy) => policy,
+            let connection_ids = protocol == Protocol::Udp && plan.connection_ids;
+            let policy = match plan.policy {
+                None if !connection_ids => return None,
+                None | Some(PolicyChoice::Auto) => TrafficPolicy::default_of(tier, protocol),
+                Some(PolicyChoice::Only(policy)) => policy,
             };
-            let rules = TrafficRules::new(policy);
+            let rules = TrafficRules { connection_ids, ..TrafficRules::new(policy) };
+            let tier = tier_for(protocol, tier);
             Some(possible(protocol, &rules, tier, obstacle).map(|()| rules))
         };
         let tcp = rules(Protocol::Tcp).transpose();
-        let tcp = tcp.map_err(|refusal| refused(refusal, extended.err()))?;
-        let udp = rules(Protocol::Udp).and_then(Result::ok);
+        let why_not = extended.err();
+        let tcp = tcp.map_err(|refusal| refused(refusal, why_not.clone()))?;
+        let udp = match rules(Protocol::Udp).transpose() {
+            Err(refusal) if plan.connection_ids => return Err(refused(refusal, why_not)),
+            // A policy for connections leaves datagrams to the kernel's hash.
+            udp => udp.ok().flatten(),
+        };
         Ok(Self { tier, tcp, udp, names: RunNames::of(plan) })
     }
 
@@ -85,10 +93,28 @@ impl RunTraffic {
         plan: &RunPlan,
         kind: InterposerKind,
     ) -> Result<(), RunError> {
-        let Some(rules) = &self.tcp else { return Ok(()) };
         let obstacle = order_obstacle(plan, InterposerChoice::Only(kind));
-        possible(Protocol::Tcp, rules, self.tier, obstacle)
-            .map_err(|refusal| refused(refusal, extended_available().err()))
+        let ids = self.udp.as_ref().filter(|rules| rules.connection_ids);
+        for (protocol, rules) in [(Protocol::Tcp, self.tcp.as_ref()), (Protocol::Udp, ids)] {
+            let Some(rules) = rules else { continue };
+            possible(protocol, rules, self.tier_for(protocol), obstacle)
+                .map_err(|refusal| refused(refusal, extended_available().err()))?;
+        }
+        Ok(())
+    }
+
+    /// The tier that carries the policy of a protocol out.
+    pub(crate) fn tier_for(&self, protocol: Protocol) -> SteeringTier {
+        tier_for(protocol, self.tier)
+    }
+}
+
+/// A run steers datagrams with classic BPF: it knows the order of its own sockets, and no event tells a
+/// program of the kernel that a datagram socket was bound.
+fn tier_for(protocol: Protocol, tier: SteeringTier) -> SteeringTier {
+    match protocol {
+        Protocol::Tcp => tier,
+        Protocol::Udp => SteeringTier::Classic,
     }
 }
 

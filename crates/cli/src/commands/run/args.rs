@@ -73,6 +73,10 @@ pub(crate) struct Args {
     /// without root `random` [default: one that is ready, by the kernel's hash]
     #[arg(long, value_name = "POLICY", value_parser = PolicyParser)]
     pub(super) policy: Option<PolicyArgument>,
+    /// Keep a QUIC connection at the worker whose socket its connection id names, also when the client's
+    /// address changes or workers come and go: docs/udp.md
+    #[arg(long)]
+    pub(super) connection_id: bool,
     /// The interposer that changes the program's binds
     #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
     pub(super) via: ViaArgument,

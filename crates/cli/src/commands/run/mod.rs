@@ -115,13 +115,14 @@ fn refuse_ineffective(args: &Args) -> Result<(), Failure> {
 /// A policy for workers that all accept from one socket.
 fn refuse_one_queue(args: &Args) -> Result<(), Failure> {
     let option = match args {
-        Args { policy: None, .. } => return Ok(()),
+        Args { policy: None, connection_id: false, .. } => return Ok(()),
         Args { named: NamedArgs { queue: QueueArgument::Shared, .. }, .. } => "--queue shared",
         Args { named: NamedArgs { listen, .. }, .. } if !listen.is_empty() => "--listen",
         _ => return Ok(()),
     };
+    let choice = if args.policy.is_some() { "--policy" } else { "--connection-id" };
     Err(Failure::usage(format!(
-        "--policy has nothing to choose with {option}: all workers accept from one socket"
+        "{choice} has nothing to choose with {option}: all workers accept from one socket"
     ))
     .hint("leave one of the two out"))
 }

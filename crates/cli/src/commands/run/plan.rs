@@ -47,6 +47,7 @@ pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
             PolicyArgument::Auto => PolicyChoice::Auto,
             PolicyArgument::Only(policy) => PolicyChoice::Only(policy),
         }),
+        connection_ids: args.connection_id,
         private: args.together.private,
         io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
         give_up_privileges: args.no_new_privs,

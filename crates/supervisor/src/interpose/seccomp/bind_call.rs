@@ -10,7 +10,7 @@ use sameport_policy::bind::plan::{
     BindAction, BindCaller, BindPlan, BindRefusal, BindSteps, Decision,
 };
 use sameport_policy::bind::share::BindAttempt;
-use sameport_policy::model::Protocol;
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::refusal::Refusal;
 use sameport_sys::Errno;
 
@@ -22,6 +22,7 @@ use crate::group_check::MemberQuestions;
 use crate::pool::BindResult;
 use crate::private_group;
 use crate::report::{CallKind, Report};
+use crate::traffic::listens::OrderedListens;
 
 impl NotificationHandler {
     pub(super) fn bind(&self, call: SocketCall<'_>, asked: SocketAddr) -> Result<Handled, Errno> {
@@ -145,6 +146,12 @@ impl NotificationHandler {
         let reply = match (held, steps.by) {
             (Some(BindResult::Replaced), _) => return Ok(Handled::result(Ok(()))),
             (Some(BindResult::Made(result)), _) => CallReply::Result(result),
+            (None, BindCaller::Worker | BindCaller::Supervisor)
+                if let Some((listens, ordinal)) = self.orders_datagrams(&call, &address) =>
+            {
+                let bind = || call.socket.bind(target);
+                CallReply::Result(listens.join(&call.socket, &address, ordinal, bind))
+            }
             (None, BindCaller::Worker) => CallReply::Continue,
             (None, BindCaller::Supervisor) => CallReply::Result(call.socket.bind(target)),
             (None, BindCaller::Denied) => CallReply::Result(Err(Errno::ACCESS)),
@@ -160,6 +167,21 @@ impl NotificationHandler {
         }
         self.kept.lose(inode);
         Ok(Handled { reply, report: None })
+    }
+
+    /// The groups that a datagram socket joins by this bind, if the run steers them and the worker may have
+    /// the port. A port that the kernel chooses is a client's.
+    fn orders_datagrams(
+        &self,
+        call: &SocketCall<'_>,
+        address: &Address,
+    ) -> Option<(&OrderedListens, u16)> {
+        let (listens, ordinal) = self.listens.as_ref()?;
+        let is_joined = address.protocol == Protocol::Udp
+            && address.port() != 0
+            && listens.steers(Protocol::Udp)
+            && self.may_bind(call.tid(), address.port());
+        is_joined.then_some((listens, *ordinal))
     }
 
     /// Sets the socket's owner and options. `Some`: the bind fails.

@@ -155,9 +155,10 @@ impl NotificationHandler {
                 held.listen(blocked, socket, address, backlog)
             }
             (ListenCaller::Supervisor | ListenCaller::Worker, _)
-                if let Some((listens, ordinal)) = &self.listens =>
+                if let Some((listens, ordinal)) = &self.listens
+                    && listens.steers(address.protocol) =>
             {
-                listens.listen(&socket, address, backlog, *ordinal)
+                listens.join(&socket, address, *ordinal, || socket.listen(backlog))
             }
             (ListenCaller::Supervisor, _) => socket.listen(backlog),
             (ListenCaller::Worker | ListenCaller::HeldSockets, _) => {
