@@ -17,8 +17,9 @@ Examples:
   sameport top --once --json     one frame for programs";
 
 const AFTER: &str = "\
-Keys: arrows or j and k select a row, r restarts the run of the selected member after a question, s changes the \
-order of members, a shows also ports with one member, Enter shows all members of a large group, ? explains keys and \
+Keys: arrows or j and k select a row. d drains the selected member or undoes that, r restarts its run, both after a \
+question; + and - change its weight, or with the policy `standby` its rank. They do what `drain`, `restart` and `steer` \
+do, with the same rights. s changes the order of members, a shows also ports with one member, Enter shows all members of a large group, ? explains keys and \
 columns, q quits.
 
 NEW/S: new connections a second. Where no eBPF program counts its choices, connections that came and went between \

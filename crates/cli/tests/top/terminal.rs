@@ -160,6 +160,35 @@ fn a_run_is_restarted_by_a_key_and_an_answer() {
     terminal.is_restored();
 }
 
+/// The supervisor of the run does it, without a privilege.
+#[test]
+fn a_worker_is_drained_and_weighed_by_keys() {
+    let Some(terminal) = Tmux::start("top-steer") else { return };
+    terminal.start_top("");
+    let setup = &terminal.run.setup;
+    let on = format!("{}.1 on {}/tcp", setup.name, setup.port);
+    terminal.keys(&["j", "d"]);
+    terminal.wait_for(&format!("drain {on}? y: yes"));
+    terminal.keys(&["y"]);
+    terminal.wait_for(&format!("drain {on}: done"));
+    terminal.wait_for("draining");
+    terminal.keys(&["d"]);
+    terminal.wait_for(&format!("undo the drain of {on}? y: yes"));
+    terminal.keys(&["y"]);
+    terminal.wait_for(&format!("undo the drain of {on}: done"));
+    let is_serving = || (!terminal.shown().contains("draining")).then_some(());
+    assert!(eventually(is_serving).is_some(), "{}", terminal.shown());
+
+    terminal.keys(&["+"]);
+    terminal.wait_for(&format!("{}.1=2 on {}/tcp: done", setup.name, setup.port));
+    terminal.wait_for("weights by classic BPF");
+    let found = super::frame(setup, "100ms");
+    let weights: Vec<_> = super::members(&found).iter().map(|it| it["weight"].as_u64()).collect();
+    assert_eq!(weights, [Some(2), Some(1)], "{found}");
+    terminal.keys(&["q"]);
+    terminal.wait_for("code=0");
+}
+
 #[test]
 fn the_screen_is_left_and_taken_again_by_the_job_control_of_the_shell() {
     let Some(terminal) = Tmux::start("top-job-control") else { return };
@@ -181,15 +210,16 @@ fn the_screen_is_left_and_taken_again_by_the_job_control_of_the_shell() {
 fn a_terminal_that_cannot_move_its_cursor_is_refused() {
     let Some(terminal) = Tmux::start("top-dumb") else { return };
     let top = sameport().display().to_string();
-    for (variables, why) in
-        [("TERM=dumb", "TERM is not set, or dumb"), ("TERM=", "TERM is not set")]
-    {
-        terminal.command(&format!("clear; {variables} {top} top; echo code=$?"));
-        let shown = terminal.wait_for("code=2");
+    let dumb = "the terminal cannot move its cursor";
+    for (number, before, after, why) in [
+        (1, "TERM=dumb", "", dumb),
+        (2, "TERM=", "", dumb),
+        (3, "", "</dev/null", "stdin is not a terminal"),
+    ] {
+        terminal.command(&format!("{before} {top} top {after}; echo end{number}=$?"));
+        let shown = terminal.wait_for(&format!("end{number}=2"));
         assert!(shown.contains(why), "{shown}");
     }
-    terminal.command(&format!("clear; {top} top </dev/null; echo code=$?"));
-    assert!(terminal.wait_for("code=2").contains("stdin is not a terminal"));
 }
 
 /// Nothing is left to restore, and no process stays behind.

@@ -21,9 +21,18 @@ pub struct TopLook {
     /// unknown.
     pub passive_opens: Option<u64>,
     /// What is known about the policies of ports.
-    pub traffic: Vec<TrafficStatus>,
+    pub traffic: Vec<TopTraffic>,
     /// Whether every socket has a visible process.
     pub complete: bool,
+}
+
+/// What a supervisor or the kernel said about a port.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopTraffic {
+    /// The time of the answer, on the clock of the looks.
+    pub at: Duration,
+    /// The answer.
+    pub status: TrafficStatus,
 }
 
 /// A socket that receives new connections or datagrams.

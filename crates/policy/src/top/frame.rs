@@ -6,11 +6,11 @@ use std::time::Duration;
 use sameport_addr::{Address, Protocol};
 
 use super::connections::ConnectionCounts;
-use super::facts::{TopListener, TopLook, TopPhase};
+use super::facts::{TopListener, TopLook, TopPhase, TopTraffic};
 use super::member_key::{GroupKey, MemberKey, member_keys};
 use crate::model::Process;
-use crate::traffic::model::SteeringTier;
-use crate::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
+use crate::traffic::model::{SteeringTier, TrafficRules};
+use crate::traffic::status::{MemberState, MemberTraffic};
 
 /// What a member does with new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +85,8 @@ pub struct TopGroup {
     pub policy: Option<String>,
     /// The mechanism of the policy.
     pub tier: Option<SteeringTier>,
+    /// The policy and the values that a user wants.
+    pub rules: Option<TrafficRules>,
     /// Why the kernel does not follow the policy.
     pub not_in_force: Option<String>,
     /// By run, worker and pid.
@@ -118,8 +120,8 @@ pub struct TopMember {
     /// Whether the kernel counted them. Otherwise a connection that came and went between two looks is
     /// missing.
     pub exact: bool,
-    /// Times that the kernel's program chose it; `None` if that is not counted.
-    pub chosen: Option<u64>,
+    /// How often the kernel's program chose it; `None` if that is not counted.
+    pub(super) chosen: Option<ChosenBefore>,
     /// Open connections.
     pub open: Option<u32>,
     /// Connections (UDP: bytes) that wait.
@@ -136,6 +138,14 @@ pub struct TopMember {
     pub state: TopState,
 }
 
+impl TopMember {
+    /// How often the kernel's program chose it; `None` if that is not counted.
+    #[must_use]
+    pub fn chosen(&self) -> Option<u64> {
+        self.chosen.map(|chosen| chosen.count)
+    }
+}
+
 /// What the looks before add to a look.
 pub(super) struct Earlier<'a> {
     /// The time since the look before.
@@ -143,8 +153,28 @@ pub(super) struct Earlier<'a> {
     pub(super) counts: &'a ConnectionCounts,
     /// Cookies of listeners that accept nothing.
     pub(super) hung: &'a std::collections::HashSet<u64>,
-    /// Times that a member was chosen, before.
-    pub(super) chosen: &'a BTreeMap<(GroupKey, MemberKey), u64>,
+    /// How often members were chosen, before.
+    pub(super) chosen: &'a BTreeMap<(GroupKey, MemberKey), ChosenBefore>,
+}
+
+/// How often a member was chosen, by the last answer about it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ChosenBefore {
+    /// The time of the answer.
+    pub(super) at: Duration,
+    pub(super) count: u64,
+    /// By this answer and the one before.
+    pub(super) rate: Option<f64>,
+}
+
+impl ChosenBefore {
+    /// The rate by another answer. The same answer again says nothing new.
+    fn rate_until(self, at: Duration, count: u64) -> Option<f64> {
+        match at.saturating_sub(self.at) {
+            Duration::ZERO => self.rate,
+            since => rate_of(count.saturating_sub(self.count), Some(since)),
+        }
+    }
 }
 
 /// The frame of a look.
@@ -154,8 +184,11 @@ pub(super) fn frame(look: &TopLook, earlier: &Earlier<'_>, passive: Option<f64>)
     for (listener, (group, member)) in look.listeners.iter().zip(&keys) {
         groups.entry(*group).or_default().entry(*member).or_default().push(listener);
     }
+    // Several runs can share a port: the one with most of its members knows most.
     let traffic = |key: GroupKey| {
-        look.traffic.iter().find(|it| (it.protocol, it.port) == (key.protocol, key.port))
+        let on_port =
+            |it: &&TopTraffic| (it.status.protocol, it.status.port) == (key.protocol, key.port);
+        look.traffic.iter().filter(on_port).max_by_key(|it| it.status.members.len())
     };
     let groups = groups.into_iter();
     let groups = groups.map(|(key, members)| group(key, members, traffic(key), earlier)).collect();
@@ -165,7 +198,7 @@ pub(super) fn frame(look: &TopLook, earlier: &Earlier<'_>, passive: Option<f64>)
 fn group(
     key: GroupKey,
     members: BTreeMap<MemberKey, Vec<&TopListener>>,
-    traffic: Option<&TrafficStatus>,
+    traffic: Option<&TopTraffic>,
     earlier: &Earlier<'_>,
 ) -> TopGroup {
     let mut addresses: Vec<Address> =
@@ -174,7 +207,7 @@ fn group(
     addresses.dedup();
     let steered = members.values().flatten().find_map(|listener| listener.steered);
     let policy = match (traffic, steered) {
-        (Some(traffic), _) => Some(traffic.rules.policy.to_string()),
+        (Some(traffic), _) => Some(traffic.status.rules.policy.to_string()),
         (None, Some(true)) => Some("program".to_owned()),
         (None, Some(false)) if members.len() > 1 => Some("hash".to_owned()),
         _ => None,
@@ -199,8 +232,9 @@ fn group(
         key,
         addresses,
         policy,
-        tier: traffic.and_then(|it| it.tier),
-        not_in_force: traffic.and_then(|it| it.in_force.clone().err()),
+        tier: traffic.and_then(|it| it.status.tier),
+        rules: traffic.map(|it| it.status.rules.clone()),
+        not_in_force: traffic.and_then(|it| it.status.in_force.clone().err()),
         members,
         opened,
         open: is_tcp.then_some(seen.open),
@@ -211,18 +245,21 @@ fn member(
     group: GroupKey,
     key: MemberKey,
     sockets: &[&TopListener],
-    traffic: Option<&TrafficStatus>,
+    traffic: Option<&TopTraffic>,
     earlier: &Earlier<'_>,
 ) -> TopMember {
     let worker = sockets.iter().find_map(|socket| socket.worker.as_ref());
     let processes = sockets.first().map_or(&[][..], |socket| socket.processes.as_slice());
     let process = processes.iter().find(|process| process.pid == key.pid);
-    let share = traffic.and_then(|it| it.members.iter().find(|share| is_of(share, sockets)));
+    let share = traffic.and_then(|it| it.status.members.iter().find(|share| is_of(share, sockets)));
     let seen = earlier.counts.of_member(group, key);
-    let chosen = share.and_then(|share| share.chosen).and_then(|now| {
-        let before = earlier.chosen.get(&(group, key))?;
-        rate_of(now.saturating_sub(*before), earlier.since)
+    let counted = share.and_then(|share| share.chosen).zip(traffic.map(|it| it.at));
+    let before = earlier.chosen.get(&(group, key));
+    let chosen = counted.map(|(count, at)| {
+        let rate = before.and_then(|before| before.rate_until(at, count));
+        ChosenBefore { at, count, rate }
     });
+    let chosen_rate = chosen.and_then(|chosen| chosen.rate);
     let is_tcp = group.protocol == Protocol::Tcp;
     let seen = seen.filter(|_| is_tcp);
     let mut kept = sockets.iter().filter_map(|socket| socket.kept_by.clone());
@@ -235,10 +272,11 @@ fn member(
         worker: worker.map(|worker| worker.number),
         process: process.cloned(),
         others: processes.len().saturating_sub(1),
-        opened: chosen.or_else(|| rate(seen?.opened, earlier.since)),
-        exact: chosen.is_some(),
-        chosen: share.and_then(|share| share.chosen),
-        open: share.and_then(|share| share.open).or(seen.map(|seen| seen.open)),
+        opened: chosen_rate.or_else(|| rate(seen?.opened, earlier.since)),
+        exact: chosen_rate.is_some(),
+        chosen,
+        // An answer is older than this look.
+        open: seen.map(|seen| seen.open).or(share.and_then(|share| share.open)),
         queue: sockets.iter().map(|socket| socket.queue).fold(0, u32::saturating_add),
         backlog: sockets.iter().map(|socket| socket.backlog).fold(0, u32::saturating_add),
         drops: sockets.iter().map(|socket| socket.drops).sum(),

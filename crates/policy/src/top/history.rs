@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::connections;
 use super::facts::TopLook;
-use super::frame::{Earlier, TopFrame, frame, rate_of};
+use super::frame::{ChosenBefore, Earlier, TopFrame, frame, rate_of};
 use super::member_key::{GroupKey, MemberKey};
 use super::stall::StallHistory;
 
@@ -22,7 +22,7 @@ struct LastLook {
     /// Cookies of the accepted connections.
     accepted: HashSet<u64>,
     passive_opens: Option<u64>,
-    chosen: BTreeMap<(GroupKey, MemberKey), u64>,
+    chosen: BTreeMap<(GroupKey, MemberKey), ChosenBefore>,
 }
 
 impl TopHistory {
@@ -54,7 +54,7 @@ impl TopHistory {
     }
 }
 
-fn chosen_counts(frame: &TopFrame) -> BTreeMap<(GroupKey, MemberKey), u64> {
+fn chosen_counts(frame: &TopFrame) -> BTreeMap<(GroupKey, MemberKey), ChosenBefore> {
     let of_groups = frame.groups.iter().flat_map(|group| {
         let members = group.members.iter();
         members.filter_map(|it| Some(((group.key, it.key), it.chosen?)))

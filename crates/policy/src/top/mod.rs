@@ -10,9 +10,11 @@ mod rows;
 mod stall;
 #[cfg(test)]
 mod tests;
+mod weights;
 
-pub use facts::{TopConnection, TopListener, TopLook, TopPhase, TopWorker};
+pub use facts::{TopConnection, TopListener, TopLook, TopPhase, TopTraffic, TopWorker};
 pub use frame::{TopFrame, TopGroup, TopMember, TopState};
 pub use history::TopHistory;
 pub use member_key::{GroupKey, MemberKey};
 pub use rows::{TopOrder, TopRow, TopView};
+pub use weights::{selector, stepped_values};

@@ -71,8 +71,10 @@ impl TopFeed {
                 }
                 let cost = begun.elapsed();
                 let pause = interval.saturating_sub(cost).max(cost * PAUSES);
-                if asked.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
-                    return;
+                match asked.recv_timeout(pause) {
+                    Ok(()) => source.ask_runs(),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
         };

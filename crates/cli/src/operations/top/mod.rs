@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use sameport_policy::bind::verdict::SharedPort;
 use sameport_policy::model::{Member, Protocol};
-use sameport_policy::top::{TopConnection, TopFrame, TopHistory, TopListener, TopLook};
+use sameport_policy::top::{TopConnection, TopFrame, TopHistory, TopListener, TopLook, TopTraffic};
+use sameport_policy::traffic::TrafficStatus;
 use sameport_sys::inspect::{self, ConnectionOwners, InspectError, SocketQuery};
 use sameport_sys::proc::passive_opens;
 
@@ -68,6 +69,11 @@ impl TopSource {
         self.runs.wait(RUNS_LIMIT);
     }
 
+    /// Asks the supervisors now: something has changed.
+    fn ask_runs(&self) {
+        self.runs.ask_soon();
+    }
+
     /// Looks, and makes a frame of this look and those before.
     ///
     /// # Errors
@@ -85,10 +91,27 @@ impl TopSource {
         let silent =
             runs.iter().filter(|it| self.request.on.is_none() || shown.contains(&*it.name));
         let mut notes: Vec<String> = silent.filter_map(|run| run.silent.clone()).collect();
-        for traffic in &look.traffic {
-            notes.extend(traffic.remarks.iter().cloned());
+        for traffic in look.traffic.iter().map(|it| &it.status) {
+            let port = traffic.port;
+            notes.extend(traffic.remarks.iter().map(|remark| format!("{port}: {remark}")));
         }
         Ok(TopSample { frame: self.history.add(&look), notes })
+    }
+
+    /// What the supervisors say about the ports that are shown.
+    fn traffic(&self, runs: &[SeenRun]) -> Vec<TopTraffic> {
+        let on = self.request.on;
+        let is_shown = |status: &&TrafficStatus| {
+            on.is_none_or(|on| {
+                on.port == status.port && on.protocol.is_none_or(|it| it == status.protocol)
+            })
+        };
+        let of_run = |run: &SeenRun| {
+            let at = run.at.saturating_duration_since(self.start);
+            let statuses = run.traffic.iter().filter(is_shown).cloned();
+            statuses.map(|status| TopTraffic { at, status }).collect::<Vec<_>>()
+        };
+        runs.iter().flat_map(of_run).collect()
     }
 
     fn look(&mut self, runs: &[SeenRun]) -> Result<TopLook, Error> {
@@ -128,7 +151,7 @@ impl TopSource {
             listeners,
             connections: connections.collect(),
             passive_opens: passive_opens(),
-            traffic: vec![],
+            traffic: self.traffic(runs),
             complete: snapshot.complete,
         })
     }

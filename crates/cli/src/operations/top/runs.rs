@@ -1,9 +1,10 @@
 //! The named runs, asked again and again in a thread of its own.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sameport_policy::top::TopPhase;
+use sameport_policy::traffic::TrafficStatus;
 use sameport_supervisor::control::client::{Client, ClientError, RunEntry};
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerStatus};
 
@@ -13,7 +14,7 @@ use crate::operations::runtime_dir::runtime_dir;
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A named run as it answered last.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SeenRun {
     pub(crate) name: String,
     /// Its user, if that is not the caller.
@@ -21,6 +22,10 @@ pub(crate) struct SeenRun {
     /// The supervisor; 0 if it has ended.
     pub(crate) pid: i32,
     pub(crate) workers: Vec<SeenWorker>,
+    /// What it says about its ports.
+    pub(crate) traffic: Vec<TrafficStatus>,
+    /// The time of the answer.
+    pub(crate) at: Instant,
     /// That it does not answer.
     pub(crate) silent: Option<String>,
 }
@@ -47,12 +52,31 @@ struct Answers {
 struct Shared {
     answers: Mutex<Answers>,
     round: Condvar,
+    /// Whether a round is wanted before its time.
+    soon: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Shared {
+    /// Waits, for at most this long, until a round is wanted.
+    fn pause(&self, limit: Duration) {
+        let soon = self.soon.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = self.wake.wait_timeout_while(soon, limit, |soon| !*soon);
+        let (mut soon, _) = wait.unwrap_or_else(PoisonError::into_inner);
+        *soon = false;
+    }
 }
 
 /// Asks the supervisors. The thread ends after the round in which its reader is dropped.
 #[derive(Debug)]
 pub(super) struct RunsWatch {
     shared: Arc<Shared>,
+}
+
+impl Drop for RunsWatch {
+    fn drop(&mut self) {
+        self.ask_soon();
+    }
 }
 
 impl RunsWatch {
@@ -73,8 +97,7 @@ impl RunsWatch {
                 answers.rounds += 1;
                 drop(answers);
                 shared.round.notify_all();
-                drop(shared);
-                std::thread::sleep(interval.max(LEAST_PAUSE));
+                shared.pause(interval.max(LEAST_PAUSE));
             }
         };
         // Without the thread no run is known, and everything else is shown.
@@ -85,6 +108,12 @@ impl RunsWatch {
     /// The last answers.
     pub(super) fn seen(&self) -> Vec<SeenRun> {
         lock(&self.shared.answers).runs.clone()
+    }
+
+    /// Asks again, before it is time.
+    pub(super) fn ask_soon(&self) {
+        *self.shared.soon.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.shared.wake.notify_all();
     }
 
     /// Waits for the first answers, for at most this long.
@@ -108,6 +137,8 @@ fn seen(entry: RunEntry, own: &str, before: &[SeenRun]) -> SeenRun {
         Ok(status) => SeenRun {
             pid: status.pid,
             workers: status.workers.iter().filter_map(worker).collect(),
+            traffic: status.traffic,
+            at: Instant::now(),
             name,
             user,
             silent: None,
@@ -127,7 +158,8 @@ fn seen(entry: RunEntry, own: &str, before: &[SeenRun]) -> SeenRun {
                 _ => (0, format!("the supervisor of {name} does not answer")),
             };
             let workers = last.map(|it| it.workers.clone()).unwrap_or_default();
-            SeenRun { name, user, pid, workers, silent: Some(silent) }
+            let (traffic, at) = (vec![], Instant::now());
+            SeenRun { name, user, pid, workers, traffic, at, silent: Some(silent) }
         }
     }
 }

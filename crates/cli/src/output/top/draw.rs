@@ -17,11 +17,13 @@ const WHOLE: (u16, u16) = (80, 24);
 /// The rows around the list: summary, titles, message, keys.
 const AROUND: u16 = 4;
 
-const KEYS: &str = "q quit  r restart run  s order  a all ports  Enter unfold  ? help";
+const KEYS: &str = "q quit  d drain  r restart  + - weight  s order  a all  Enter unfold  ? help";
 
 const HELP: &[&str] = &[
     "up, down, j, k     select a row; page up, page down, g, G",
+    "d                  drain the selected member or undo that, after a question",
     "r                  restart the run of the selected member, after a question",
+    "+, -               its weight, or with the policy standby its rank",
     "s                  order of members: name, new, open, queue",
     "a                  also ports with one member that belongs to no run",
     "Enter              show all members of a large group, or fewer",

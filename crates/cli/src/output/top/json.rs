@@ -47,7 +47,7 @@ fn member_view(member: &TopMember) -> impl Serialize + '_ {
         other_processes: member.others,
         new_per_second: member.opened.map(rounded),
         exact: member.exact,
-        chosen: member.chosen,
+        chosen: member.chosen(),
         open: member.open,
         queue: member.queue,
         backlog: member.backlog,

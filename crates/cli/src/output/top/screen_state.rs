@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sameport_policy::top::{GroupKey, MemberKey, TopGroup, TopMember, TopRow, TopView};
+use sameport_policy::top::{
+    GroupKey, MemberKey, TopGroup, TopMember, TopRow, TopState, TopView, selector, stepped_values,
+};
 
 use super::keys::Key;
 use crate::operations::top::TopSample;
@@ -84,6 +86,9 @@ impl ScreenState {
             Key::Char('a') => self.view.singles = !self.view.singles,
             Key::Enter => self.unfold(),
             Key::Char('r') => self.ask_restart(),
+            Key::Char('d') => self.ask_drain(),
+            Key::Char('+' | '=') => return self.step_weight(true),
+            Key::Char('-') => return self.step_weight(false),
             Key::Char(_) => {}
         }
         KeyEffect::Redraw
@@ -156,6 +161,32 @@ impl ScreenState {
         match self.run() {
             Some((run, user)) => self.overlay = Overlay::Confirm(TopAction::Restart { run, user }),
             None => self.refuse("select a member of a named run: only a run can be restarted"),
+        }
+    }
+
+    fn ask_drain(&mut self) {
+        let action = self.target().and_then(|(group, member)| {
+            let undo = member.state == TopState::Draining;
+            Some(TopAction::Drain { group: group.key, member: selector(member)?, undo })
+        });
+        match action {
+            Some(action) => self.overlay = Overlay::Confirm(action),
+            None => self.refuse("select a member with a visible process: it can be drained"),
+        }
+    }
+
+    /// A weight is changed without a question: the other key changes it back.
+    fn step_weight(&mut self, up: bool) -> KeyEffect {
+        let action = self.target().and_then(|(group, member)| {
+            let (values, member) = (stepped_values(group, member, up)?, selector(member)?);
+            Some(TopAction::Step { group: group.key, member, values })
+        });
+        match action {
+            Some(action) => KeyEffect::Act(action),
+            None => {
+                self.refuse("select a member with a visible process and a weight above 0");
+                KeyEffect::Redraw
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use ratatui_core::style::Modifier;
 use ratatui_core::terminal::Terminal;
 use sameport_policy::model::{Address, Process, Protocol};
 use sameport_policy::top::{
-    TopConnection, TopHistory, TopListener, TopLook, TopPhase, TopView, TopWorker,
+    TopConnection, TopHistory, TopListener, TopLook, TopPhase, TopState, TopView, TopWorker,
 };
 
 use super::draw::draw;
@@ -232,6 +232,44 @@ fn a_restart_is_confirmed() {
     press(&mut state, "Gr");
     assert!(screen_lines(&mut state, 80, 24)[22].starts_with("select a member of a named run"));
     assert_eq!(press(&mut state, "y"), KeyEffect::Redraw);
+}
+
+/// The action of a key on the second worker of the run.
+fn action(keys: &str) -> Option<TopAction> {
+    let mut state = state(sample());
+    match press(&mut state, &format!("jj{keys}")) {
+        KeyEffect::Act(action) => Some(action),
+        _ => None,
+    }
+}
+
+#[test]
+fn keys_drain_and_weigh_the_selected_member() {
+    let drain = action("dy").unwrap();
+    assert_eq!(drain.name(), "drain web.2 on 8080/tcp");
+    assert_eq!(action("dn"), None);
+    let step = action("+").unwrap();
+    assert_eq!(step.name(), "web.2=2 on 8080/tcp");
+    assert_eq!(action("-").unwrap().name(), "web.2=0 on 8080/tcp");
+
+    // Draining already: the same key undoes it.
+    let mut draining = sample();
+    draining.frame.groups[0].members[1].state = TopState::Draining;
+    let mut screen = state(draining);
+    press(&mut screen, "jjd");
+    let question = "undo the drain of web.2 on 8080/tcp? y: yes, any other key: no";
+    assert_eq!(screen_lines(&mut screen, 80, 24)[22], question);
+
+    // A group, and a member without a process.
+    for (keys, said) in
+        [("d", "can be drained"), ("+", "a weight above 0"), ("-", "a weight above 0")]
+    {
+        for select in ["g", "jjjjj"] {
+            let mut screen = state(sample());
+            assert_eq!(press(&mut screen, &format!("{select}{keys}")), KeyEffect::Redraw);
+            assert!(screen_lines(&mut screen, 80, 24)[22].ends_with(said), "{select} {keys}");
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::traffic::model::{SteeringTier, TrafficPolicy, TrafficRules};
 use crate::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
 
 mod rows;
+mod weights;
 
 fn address(protocol: Protocol, socket: &str) -> Address {
     Address::new(protocol, socket.parse().unwrap())
@@ -253,22 +254,25 @@ fn the_counter_of_choices_is_exact() {
         drops: None,
         state,
     };
-    let traffic = |one, two| TrafficStatus {
-        protocol: Protocol::Tcp,
-        port: 80,
-        addresses: vec![],
-        rules: TrafficRules::new(TrafficPolicy::LeastConnections),
-        tier: Some(SteeringTier::Extended),
-        in_force: Err("detached".into()),
-        members: vec![
-            share(1, Some(one), MemberState::Serving),
-            share(2, Some(two), MemberState::HeldBack),
-        ],
-        choices: None,
-        remarks: vec![],
+    let traffic = |at, one, two| TopTraffic {
+        at: Duration::from_secs(at),
+        status: TrafficStatus {
+            protocol: Protocol::Tcp,
+            port: 80,
+            addresses: vec![],
+            rules: TrafficRules::new(TrafficPolicy::LeastConnections),
+            tier: Some(SteeringTier::Extended),
+            in_force: Err("detached".into()),
+            members: vec![
+                share(1, Some(one), MemberState::Serving),
+                share(2, Some(two), MemberState::HeldBack),
+            ],
+            choices: None,
+            remarks: vec![],
+        },
     };
     let at = |seconds, one, two| TopLook {
-        traffic: vec![traffic(one, two)],
+        traffic: vec![traffic(seconds, one, two)],
         passive_opens: Some(1000 + one),
         ..look(seconds, &listeners, &[])
     };
@@ -280,11 +284,17 @@ fn the_counter_of_choices_is_exact() {
         .iter()
         .map(|it| (it.opened, it.exact, it.open, it.weight, it.state))
         .collect();
-    assert_eq!(members[0], (Some(10.0), true, Some(7), Some(9), TopState::Serving));
-    assert_eq!(members[1], (Some(0.0), true, Some(7), Some(9), TopState::HeldBack));
+    assert_eq!(members[0], (Some(10.0), true, Some(0), Some(9), TopState::Serving));
+    assert_eq!(members[1], (Some(0.0), true, Some(0), Some(9), TopState::HeldBack));
     assert_eq!((group.opened, frame.passive_rate), (Some(10.0), Some(10.0)));
     assert_eq!(group.policy.as_deref(), Some("least-connections"));
     assert_eq!(group.not_in_force.as_deref(), Some("detached"));
+
+    // The next look has the same answer: the rate stays.
+    let again = TopLook { traffic: vec![traffic(2, 30, 50)], ..look(3, &listeners, &[]) };
+    let frame = last_frame(&[at(0, 10, 50), at(2, 30, 50), again]);
+    let rates: Vec<_> = only_group(&frame).members.iter().map(|it| it.opened).collect();
+    assert_eq!(rates, [Some(10.0), Some(0.0)]);
 }
 
 #[test]
