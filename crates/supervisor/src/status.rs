@@ -121,7 +121,6 @@ impl StatusFacts<'_> {
                     since: canary.since.map(at),
                     promotes_at: canary.promotes_at().map(at),
                     promotes_after: canary.promotes_after.map(milliseconds),
-                    chosen: None,
                 };
                 (canary.command, state)
             }

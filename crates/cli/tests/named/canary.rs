@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::harness::named_run::{NamedRun, RunSetup, responder};
+use crate::harness::named_run::{NamedRun, RunSetup, connect, read, responder, send_request};
 use crate::harness::{User, eventually, find_program, kill, skip, spawn_process};
 
-/// Answers with its release: `PORT RELEASE [HOW]`. With `flaky` it exits with 7 after a request for it.
+/// Answers with its release: `PORT RELEASE`.
 const SERVER: &str = "
-import http.server, os, sys
+import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = sys.argv[2].encode()
@@ -54,6 +54,13 @@ impl NamedRun {
     }
 }
 
+/// The pids of the canary's workers.
+fn canaries(run: &NamedRun) -> Vec<i32> {
+    let status = run.status();
+    let canaries = status["workers"].as_array().unwrap().iter().filter(|it| it["canary"] == true);
+    canaries.map(|it| it["pid"].as_i64().unwrap().try_into().unwrap()).collect()
+}
+
 /// The releases that answer this number of connections.
 fn answers(to: SocketAddr, connections: u32) -> BTreeMap<String, u32> {
     let mut answers = BTreeMap::new();
@@ -87,7 +94,7 @@ fn a_canary_gets_its_share_and_is_promoted() {
         assert!((39..=161).contains(&two), "{two}");
         let with_canary = run.wait_for_ready(4);
         let text = run.verb("status", &[]).stdout;
-        assert!(text.contains("1 worker gets 25% of new connections"), "{text}");
+        assert!(text.contains("1 worker, 25% of new connections, since "), "{text}");
         assert!(text.contains("\n1 canary "), "{text}");
         let check = run.verb("status", &["--check"]).stdout;
         assert!(check.contains("3 of 3 workers ready"), "{check}");
@@ -134,9 +141,7 @@ fn a_canary_ends_by_itself() {
     let to = run.setup.address();
     run.upgrade(&["--canary", "50%", "--after", "24h"], "two");
     assert!(run.canary()["promotes_at"].is_u64());
-    let status = run.status();
-    let canary = status["workers"].as_array().unwrap().iter().find(|it| it["canary"] == true);
-    kill(canary.unwrap()["pid"].as_i64().unwrap().try_into().unwrap(), libc::SIGABRT);
+    kill(canaries(&run)[0], libc::SIGABRT);
     run.supervisor.wait_for_stderr("is rolled back: canary 1: killed by SIGABRT");
     run.wait_for_ready(2);
     assert_all(to, "one");
@@ -280,5 +285,66 @@ fn a_run_that_cannot_divide_its_connections_refuses_a_canary() {
     let run = RunSetup::new(User::Current).run(&[], &["sleep", "1000"]);
     let failed = run.try_verb("upgrade", &["--canary", "10%", "--", "sleep", "1000"]);
     assert!(failed.stderr.contains("the run listens on no address"), "{failed:?}");
+    run.stop();
+}
+
+/// Connections that wait in the queue of a canary that is killed are answered by the old release.
+#[test]
+fn the_queue_of_a_failed_canary_is_served() {
+    let Some(run) = start(User::Current, &[], 2) else { return };
+    run.upgrade(&["--canary", "99.99%", "--after", "1h"], "two");
+    let pids = canaries(&run);
+    assert_eq!(pids.len(), 2);
+    pids.iter().for_each(|pid| kill(*pid, libc::SIGSTOP));
+    let waiting: Vec<_> =
+        (0..4).map(|_| send_request(connect(run.setup.address()).unwrap())).collect();
+    pids.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
+    run.supervisor.wait_for_stderr("is rolled back: canary");
+    for stream in waiting {
+        let answer = read(stream).unwrap();
+        assert!(answer.ends_with("one"), "{answer:?}\n{}", run.supervisor.stderr());
+    }
+    run.wait_for_ready(2);
+    run.stop();
+}
+
+/// In a group with members of another run, the index of a member is not known without eBPF.
+#[test]
+fn a_group_of_several_runs_takes_ebpf() {
+    let user = User::all().last().copied().unwrap_or(User::Current);
+    let options = ["--group", "canaries"];
+    let Some(run) = start(user, &options, 1) else { return };
+    let mut other = RunSetup::new(user);
+    other.port = run.setup.port;
+    let other = other.run(&options, &["python3", "-c", SERVER, "{port}", "other"]);
+    other.wait_for_ready(1);
+    let failed =
+        run.try_verb("upgrade", &release(&["--canary", "10%"], &run.setup.port.to_string(), "two"));
+    assert_eq!(failed.code, 3, "{failed:?}");
+    assert!(failed.stderr.contains("members that are not of this run"), "{failed:?}");
+    other.stop();
+    run.upgrade(&["--canary", "10%"], "two");
+    run.stop();
+}
+
+/// `steer` and `status` show the share of the canary, and a policy holds within each release.
+#[test]
+fn a_canary_and_a_policy_hold_together() {
+    let Some(run) = start(User::Current, &["--policy", "random"], 2) else { return };
+    run.upgrade(&["--canary", "20%"], "two");
+    let traffic = run.status()["traffic"][0].clone();
+    assert_eq!(traffic["rules"]["canary"]["per_10000"], 2_000, "{traffic}");
+    assert!(traffic["not_in_force"].is_null(), "{traffic}");
+    let members = traffic["members"].as_array().unwrap();
+    let wanted = |canary: bool| -> f64 {
+        let members = members.iter().filter(|it| it["canary"] == canary);
+        members.map(|it| it["share_wanted"].as_f64().unwrap()).sum()
+    };
+    assert!((wanted(true) - 0.2).abs() < 0.001, "{traffic}");
+    assert!((wanted(false) - 0.8).abs() < 0.001, "{traffic}");
+    let two = answers(run.setup.address(), 200).get("two").copied().unwrap_or_default();
+    assert!((1..=100).contains(&two), "{two}");
+    run.verb("upgrade", &["--promote"]);
+    assert!(run.status()["traffic"][0]["rules"]["canary"].is_null());
     run.stop();
 }

@@ -238,6 +238,18 @@ impl Lifecycle {
         actions.push(Action::CanaryEnded(end));
     }
 
+    /// Replaces a worker that serves, if no request is in progress. Its replacement gets a queue that a
+    /// worker of the canary has left.
+    pub fn replace_worker(&mut self, ordinal: u16, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let place = Place::main(ordinal);
+        let serves = |slot: &Slot| slot.serving.is_some() && slot.replacement.is_none();
+        if self.accepts_request() && self.slots.get(&place).is_some_and(serves) {
+            self.start(place, now, &mut actions);
+        }
+        actions
+    }
+
     /// Rolls the canary back if the failure of a worker of its command means that. Gives whether it did.
     pub(super) fn canary_failed(
         &mut self,

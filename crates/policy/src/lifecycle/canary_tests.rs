@@ -336,3 +336,20 @@ fn a_snapshot_has_the_canary() {
     run.wait();
     assert_eq!(serving(&run), [vec![(1, 1), (2, 1)], vec![]]);
 }
+
+#[test]
+fn a_worker_is_replaced_for_the_queue_of_a_failed_canary() {
+    let mut run = run(2, 1_000, Some(AFTER));
+    run.ends(canary_of(&run, 1), Exit::Code(7));
+    let actions = run.lifecycle.replace_worker(1, run.now);
+    assert!(matches!(actions[..], [Action::Start { ordinal: 1, command: 0, .. }]), "{actions:?}");
+    // Once.
+    assert_eq!(run.lifecycle.replace_worker(1, run.now), []);
+    run.perform(actions);
+    assert_eq!(run.running, [2, 4].into());
+    assert_eq!(run.lifecycle.serving(), run.running);
+    // Not beside a request, and not without a worker.
+    assert_eq!(run.lifecycle.replace_worker(3, run.now), []);
+    run.lifecycle.request(RunRequest::Restart { surge: None, now: false }, run.now).unwrap();
+    assert_eq!(run.lifecycle.replace_worker(2, run.now), []);
+}

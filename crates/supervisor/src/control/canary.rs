@@ -33,10 +33,6 @@ pub enum CanaryState {
         promotes_at: Option<u64>,
         /// The time from then to the promotion, while its workers start.
         promotes_after: Option<u64>,
-        /// The connections that it got, and those of the run with it, since it has its share. `None`: the
-        /// kernel does not count them.
-        #[serde(default)]
-        chosen: Option<(u64, u64)>,
     },
     /// It was rolled back, or could not start.
     RolledBack {

@@ -105,6 +105,7 @@ impl NamedRun<'_> {
         // Before the release, which sets a program for the time until the manager has closed a socket.
         self.steer();
         self.report_policy();
+        self.serve_left_queue(now);
         self.release_spare(1);
         if self.lifecycle.is_stopping() && self.drains.is_empty() && !self.control.stop_requested {
             self.pool.reopen_for_next_run();

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use sameport_policy::lifecycle::{CanaryEnd, QueueMode, RunRequest};
+use sameport_policy::lifecycle::{CanaryEnd, CanaryOutcome, QueueMode, RunRequest};
 use sameport_policy::traffic::CanaryShare;
 
 use super::NamedRun;
@@ -102,5 +102,18 @@ impl NamedRun<'_> {
         let command = command.map(|command| command.words.clone()).unwrap_or_default();
         self.events.push(RunEvent::CanaryEnded { command, outcome: end.outcome });
         self.control.record.changed();
+    }
+
+    /// Replaces a worker of the run if a canary has ended and left a queue: the replacement gets it.
+    pub(super) fn serve_left_queue(&mut self, now: Duration) {
+        let Some(CanaryOutcome::Failed(ordinal, _)) =
+            self.lifecycle.canary_end().map(|end| &end.outcome)
+        else {
+            return;
+        };
+        if self.lifecycle.is_settled() && self.pool.has_left_queue() {
+            let actions = self.lifecycle.replace_worker(*ordinal, now);
+            self.execute(actions, now);
+        }
     }
 }

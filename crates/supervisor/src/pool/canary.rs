@@ -25,6 +25,13 @@ impl SocketPool {
         self.state().steering.traffic.set_canary(share, &workers);
     }
 
+    /// Whether connections wait in a socket that no worker uses.
+    pub(crate) fn has_left_queue(&self) -> bool {
+        let state = self.state();
+        let slots = &state.slots;
+        slots.held.unused().any(|(inode, _)| slots.waiting(inode) > 0)
+    }
+
     /// Why no workers can have a share of the new connections on some address of the run; `None` if they
     /// can.
     pub(crate) fn canary_obstacle(&self) -> Option<CanaryObstacle> {
@@ -71,8 +78,7 @@ impl PoolState {
         }
         let Self { slots, steering, .. } = self;
         if let Some(why) = steering.obstacle(address) {
-            let hint =
-                "`sameport doctor` says what eBPF needs; without it: end the other members first";
+            let hint = "end the other members first, or give the canary a run of its own";
             return obstacle(why, hint, true);
         }
         let members = slots.members(address);

@@ -7,8 +7,8 @@ use sameport_policy::model::Address;
 use sameport_policy::traffic::remarks::remarks;
 use sameport_policy::traffic::shares::wanted_shares;
 use sameport_policy::traffic::{
-    MemberState, MemberTraffic, PlannedMember, SteeringTier, TrafficFacts, TrafficPolicy,
-    TrafficRules, TrafficStatus, decide,
+    MemberState, MemberTraffic, PlannedMember, SteeringTier, TrafficFacts, TrafficRules,
+    TrafficStatus, decide,
 };
 use sameport_sys::{proc, process};
 
@@ -94,7 +94,7 @@ impl SocketPool {
             .collect()
     }
 
-    /// The ports of the run that have rules, or a worker that is drained.
+    /// The ports of the run that have rules, a canary, or a worker that is drained.
     pub(crate) fn ports_with_rules(&self) -> BTreeSet<PortKey> {
         let state = self.state();
         let ports = state.slots.held.addresses().into_iter().map(PortKey::of);
@@ -118,8 +118,7 @@ impl SocketPool {
     pub(crate) fn traffic(&self, port: PortKey, loads: &WorkerLoads) -> Option<TrafficStatus> {
         let state = self.state();
         let facts = state.port_facts(port)?;
-        let given = state.steering.traffic.given_rules(port).cloned();
-        let rules = given.unwrap_or_else(|| TrafficRules::new(TrafficPolicy::Hash));
+        let rules = state.steering.traffic.whole_rules(port);
         // Of this tier every policy has a plan, also one that is not in force.
         let plan = decide(&facts, &rules, SteeringTier::Extended);
         let in_force = state.in_force(port);

@@ -79,15 +79,15 @@ impl PoolTraffic {
 
     /// The rules of a port, with the share of the canary; `None` for the kernel's hash.
     pub(super) fn rules(&self, port: PortKey) -> Option<TrafficRules> {
+        let rules = self.whole_rules(port);
+        (rules.policy != TrafficPolicy::Hash || rules.canary.is_some()).then_some(rules)
+    }
+
+    /// The rules of a port as a user has given them, with the share of the canary.
+    pub(super) fn whole_rules(&self, port: PortKey) -> TrafficRules {
         let given = self.given_rules(port).cloned();
-        let rules = match self.canary {
-            Some(share) => {
-                let rules = given.unwrap_or(TrafficRules::new(TrafficPolicy::Hash));
-                Some(TrafficRules { canary: Some(share), ..rules })
-            }
-            None => given,
-        };
-        rules.filter(|rules| rules.policy != TrafficPolicy::Hash || rules.canary.is_some())
+        let rules = given.unwrap_or_else(|| TrafficRules::new(TrafficPolicy::Hash));
+        TrafficRules { canary: self.canary, ..rules }
     }
 
     /// Gives these workers a share of new connections; without a share they are workers like any other.
@@ -114,9 +114,11 @@ impl PoolTraffic {
         self.ports.insert(port, rules);
     }
 
-    /// Whether the port has rules, or a worker that is drained.
+    /// Whether the port has rules, a canary, or a worker that is drained.
     pub(super) fn is_set(&self, port: PortKey) -> bool {
-        self.given_rules(port).is_some() || self.drained.iter().any(|(at, _)| *at == port)
+        self.given_rules(port).is_some()
+            || self.canary.is_some()
+            || self.drained.iter().any(|(at, _)| *at == port)
     }
 
     /// What requests have set, for the next supervisor.
