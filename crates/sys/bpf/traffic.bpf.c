@@ -23,6 +23,8 @@ enum policy {
 
 const volatile __u32 policy = TWO_CHOICES;
 const volatile __u32 lane = 0;
+/* 1: a group of UDP, whose flows are kept. */
+const volatile __u32 is_udp = 0;
 /* 1: the process may read the kernel's memory (CAP_PERFMON), so the queue of a listener is looked at. */
 const volatile __u32 reads_queue = 0;
 /* Offsets in bytes, from the kernel's BTF. */
@@ -509,16 +511,23 @@ INLINE void count_migration(struct choice *c, __u32 index, struct bpf_sock *conn
 		__sync_fetch_and_add(&counter->open, 1);
 }
 
+#include "traffic_udp.h"
+
 SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *md)
 {
 	struct control *control = the_control();
 	struct choice c = { .md = md };
 	__u64 now = bpf_ktime_get_coarse_ns();
+	struct datagram datagram;
 	__u32 key, index;
 
 	if (!control || (!md->migrating_sk && is_probe(md, control)))
 		return PASS;
-	key = (control->active & 1) * 2;
+	datagram.now = now;
+	datagram.active = control->active;
+	if (is_udp && is_of_flow(md, &datagram))
+		return PASS;
+	key = (datagram.active & 1) * 2;
 	if (control->canary && bpf_get_prandom_u32() % 10000 < control->canary)
 		key += 1;
 	if (!open_table(&c, key, now))
@@ -531,6 +540,8 @@ SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *md)
 		__sync_fetch_and_add(&control->missed, 1);
 		return PASS;
 	}
+	if (is_udp)
+		remember(&c, &datagram, index);
 	if (md->migrating_sk)
 		count_migration(&c, index, md->migrating_sk);
 	else if (opens_connection(md))

@@ -125,6 +125,12 @@ struct moved {
 	__u32 generation;
 };
 
+/* The member whose socket has a cookie with this low half, for connection ids of QUIC. */
+struct named {
+	__u32 member;
+	__u32 generation;
+};
+
 #define MAP(name, kind, entries, k, v, flags)                \
 	struct {                                             \
 		NUMBER(type, kind);                          \
@@ -143,6 +149,8 @@ MAP(counters, BPF_MAP_TYPE_ARRAY, 1, __u32, struct counters, BPF_F_MMAPABLE);
 MAP(listeners, BPF_MAP_TYPE_SOCKMAP, LANES *MEMBERS, __u32, __u64, 0);
 /* By the process, the member that had the last socket of it. */
 MAP(owners, BPF_MAP_TYPE_LRU_HASH, MEMBERS, __u64, __u32, 0);
+/* UDP. The controller writes it; a socket that is closed leaves. */
+MAP(names, BPF_MAP_TYPE_HASH, LANES *MEMBERS, __u32, struct named, BPF_F_NO_PREALLOC);
 /* By the source port of a readiness probe. */
 MAP(probes, BPF_MAP_TYPE_HASH, MEMBERS, __u16, __u32, 0);
 /* By the cookie of the connection. */

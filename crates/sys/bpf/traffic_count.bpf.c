@@ -321,7 +321,7 @@ INLINE void leave(struct mark *mark, __u64 cookie)
 {
 	struct control *control = the_control();
 	struct members *members = the_members();
-	__u32 number = mark->member, lane = mark->lane & 3;
+	__u32 number = mark->member, lane = mark->lane & 3, name = cookie;
 	struct member *member;
 
 	if (!control || !members)
@@ -330,6 +330,7 @@ INLINE void leave(struct mark *mark, __u64 cookie)
 	if (member->generation != mark->generation ||
 	    __sync_val_compare_and_swap(&member->cookies[lane], cookie, 0) != cookie)
 		return;
+	bpf_map_delete_elem(&names, &name);
 	__sync_fetch_and_add(&control->version, 1);
 	if (member->sockets > 1) {
 		__sync_fetch_and_add(&member->sockets, -1);
@@ -387,7 +388,8 @@ SEC("cgroup/sock_release") int released(struct bpf_sock *sk)
 
 	if (!mark)
 		return 1;
-	if (sk->state == TCP_LISTEN)
+	/* Of UDP only the members have a mark. */
+	if (sk->state == TCP_LISTEN || sk->protocol == IPPROTO_UDP)
 		leave(mark, bpf_get_socket_cookie(sk));
 	else if (mark->flags & COUNTED_UNTIL_CLOSE)
 		take_back(mark, bpf_get_socket_cookie(sk));

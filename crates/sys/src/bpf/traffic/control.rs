@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use sameport_policy::traffic::model::TrafficPolicy;
 use sameport_policy::traffic::plan::TrafficPlan;
 
 use super::error::TrafficError;
@@ -97,7 +96,7 @@ impl TrafficState {
         self.adopt(plan, sockets)?;
         if self.lanes() != lanes {
             // A group on another address.
-            self.choose(plan.policy, &self.directory, sockets)?;
+            self.choose(plan, &self.directory, sockets)?;
         }
         self.follow(plan)
     }
@@ -106,14 +105,14 @@ impl TrafficState {
     fn change(&self, order: TrafficOrder<'_>) -> Result<()> {
         self.adopt(order.plan, order.sockets)?;
         self.follow(order.plan)?;
-        self.choose(order.plan.policy, &self.directory, order.sockets)?;
+        self.choose(order.plan, &self.directory, order.sockets)?;
         self.write_record(order.record)
     }
 
     /// Attaches the program of the policy to every group that one of these sockets is in.
     fn choose(
         &self,
-        policy: TrafficPolicy,
+        plan: &TrafficPlan,
         directory: &Path,
         sockets: &[&WorkerSocket],
     ) -> Result<()> {
@@ -130,7 +129,7 @@ impl TrafficState {
             };
             let Some(socket) = sockets.iter().find(in_lane) else { continue };
             let number = u32::try_from(lane).unwrap_or(0);
-            let mut choice = Choice::load(policy, number, queue, directory)?;
+            let mut choice = Choice::load(plan, number, queue, directory)?;
             choice.attach(socket)?;
             choice.pin(&directory.join(format!("choose_{lane}")))?;
         }
@@ -161,8 +160,8 @@ impl TrafficState {
 fn fill(key: TrafficKey, order: TrafficOrder<'_>, unfinished: &Path) -> Result<TrafficState> {
     // Makes the maps.
     let cgroup = Cgroup::first()?;
-    object::count(&cgroup, unfinished)?;
-    drop(Choice::load(order.plan.policy, 0, None, unfinished)?);
+    object::count(&cgroup, unfinished, key.protocol)?;
+    drop(Choice::load(order.plan, 0, None, unfinished)?);
     let state = TrafficState::open(key, unfinished.to_owned())?.ok_or(TrafficError::NoMember)?;
     state.begin();
     state.write_record(order.record)?;
@@ -173,7 +172,7 @@ fn fill(key: TrafficKey, order: TrafficOrder<'_>, unfinished: &Path) -> Result<T
     state.follow(order.plan)?;
     pins::finish(unfinished, key)?;
     let state = state.moved_to(key.path());
-    if let Err(error) = state.choose(order.plan.policy, &key.path(), order.sockets) {
+    if let Err(error) = state.choose(order.plan, &key.path(), order.sockets) {
         // As if nothing had been.
         for socket in order.sockets {
             let _ = socket.stop_steering();

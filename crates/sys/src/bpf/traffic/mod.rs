@@ -4,7 +4,7 @@
 //! `sk_reuseport` program, attached to each group of the port, chooses by the maps (`bpf/traffic.bpf.c`).
 //! Programs at the root cgroup count connections, adopt sockets that begin to listen, and take out those
 //! that are closed (`bpf/traffic_count.bpf.c`). `object` loads both, `pins` names and locks the directories,
-//! `state` changes the maps, `table` turns a plan into what a choice reads, `control` does all of it for a
+//! `state` changes the maps, `table` turns a plan into what a choice reads, `names` lets connection ids name sockets, `control` does all of it for a
 //! command, `snapshot` reads the counts.
 //!
 //! Needs CAP_BPF and CAP_NET_ADMIN in the initial user namespace, cgroup v2, a BPF file system and Linux
@@ -17,6 +17,7 @@ mod control;
 mod error;
 mod layout;
 mod mapping;
+mod names;
 mod object;
 mod pins;
 mod snapshot;
@@ -25,6 +26,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod timing;
+#[cfg(test)]
+mod udp_tests;
 
 pub use available::{check_extended_tier, queues_are_read};
 pub use control::TrafficOrder;

@@ -8,7 +8,9 @@ use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSock, SkReuseport, SockOps};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use rustix::thread::CapabilitySet;
+use sameport_policy::model::Protocol;
 use sameport_policy::traffic::model::TrafficPolicy;
+use sameport_policy::traffic::plan::TrafficPlan;
 
 use crate::bpf::attach_error::AttachError;
 use crate::bpf::pin_dir::{LINK_PREFIX, from_aya};
@@ -20,6 +22,9 @@ use super::error::TrafficError;
 
 pub(super) static CHOICE: &[u8] = include_bytes_aligned!("../../../bpf/traffic.bpf.o");
 pub(super) static COUNT: &[u8] = include_bytes_aligned!("../../../bpf/traffic_count.bpf.o");
+
+/// The most flows of a port of UDP: `FLOWS` of `bpf/traffic_udp.h`.
+pub(super) const FLOWS: u32 = 65_536;
 
 /// The number of a policy in `enum policy`.
 fn number(policy: TrafficPolicy) -> u32 {
@@ -60,13 +65,16 @@ pub(super) struct Choice(Ebpf);
 impl Choice {
     /// Loads it over the maps that are pinned in this directory, or makes them there.
     pub(super) fn load(
-        policy: TrafficPolicy,
+        plan: &TrafficPlan,
         lane: u32,
         queue: Option<QueueOffsets>,
         maps: &Path,
     ) -> Result<Self, AttachError> {
         AttachError::check_filter()?;
-        let (policy, reads_queue) = (number(policy), u32::from(queue.is_some()));
+        let is_udp = plan.protocol == Protocol::Udp;
+        // A datagram socket has no accept queue.
+        let queue = queue.filter(|_| !is_udp);
+        let (policy, reads_queue) = (number(plan.policy), u32::from(queue.is_some()));
         let [selected, queued, limit] = queue.unwrap_or_default();
         let mut object = EbpfLoader::new()
             .btf(None)
@@ -74,6 +82,9 @@ impl Choice {
             .override_global("policy", &policy, true)
             .override_global("lane", &lane, true)
             .override_global("reads_queue", &reads_queue, true)
+            .override_global("is_udp", &u32::from(is_udp), true)
+            .override_global("reads_ids", &u32::from(plan.connection_ids), true)
+            .map_max_entries("flows", if is_udp { FLOWS } else { 1 })
             .override_global("at_selected", &selected, true)
             .override_global("at_queued", &queued, true)
             .override_global("at_limit", &limit, true)
@@ -110,15 +121,18 @@ fn program(object: &mut Ebpf) -> Result<&mut SkReuseport, AttachError> {
     program.try_into().map_err(|error| AttachError::system("load", &error))
 }
 
-/// Attaches the programs that count to a cgroup and pins their links beside the maps.
-pub(super) fn count(cgroup: &Cgroup, maps: &Path) -> Result<(), TrafficError> {
+/// Attaches the programs that count to a cgroup and pins their links beside the maps. For UDP only the one
+/// that hears of closed sockets: TCP can have the same port, with a state of its own.
+pub(super) fn count(cgroup: &Cgroup, maps: &Path, protocol: Protocol) -> Result<(), TrafficError> {
     // Linux 6.10 tells a sockops program the process.
     let mut object = load_count(maps, 1).or_else(|_| load_count(maps, 0))?;
     let (at, mode) = (cgroup.descriptor(), CgroupAttachMode::Single);
     let attaching = |error| TrafficError::from(AttachError::attaching(&error));
-    let program = sock_ops(&mut object)?;
-    let link = program.attach(at, mode).and_then(|id| program.take_link(id)).map_err(attaching)?;
-    pin(FdLink::try_from(link), maps, "connections")?;
+    if protocol == Protocol::Tcp {
+        let program = sock_ops(&mut object)?;
+        let link = program.attach(at, mode).and_then(|id| program.take_link(id));
+        pin(FdLink::try_from(link.map_err(attaching)?), maps, "connections")?;
+    }
     let program = cgroup_sock(&mut object)?;
     let link = program.attach(at, mode).and_then(|id| program.take_link(id)).map_err(attaching)?;
     pin(FdLink::try_from(link), maps, "released")

@@ -32,6 +32,7 @@ pub struct TrafficState {
     listeners: SizedMap,
     pub(super) marks: SizedMap,
     probes: SizedMap,
+    pub(super) names: SizedMap,
     record: SizedMap,
 }
 
@@ -64,6 +65,7 @@ impl TrafficState {
             listeners: map("listeners", 4, 8)?,
             marks: map("marks", 4, size_of::<layout::RawMark>())?,
             probes: map("probes", 2, 4)?,
+            names: map("names", 4, 8)?,
             record: map("record", 4, RECORD)?,
             directory,
         }))
@@ -262,6 +264,10 @@ impl TrafficState {
                 self.listeners
                     .update(&key.to_ne_bytes(), &value.to_ne_bytes())
                     .map_err(wrong("bpf(BPF_MAP_UPDATE_ELEM): listener"))
+            })
+            .and_then(|()| {
+                self.name(cookie, number_u32, generation)
+                    .map_err(wrong("bpf(BPF_MAP_UPDATE_ELEM): name"))
             });
         let sockets = self.member(number, member::SOCKETS);
         if let Err(error) = done {

@@ -19,7 +19,7 @@ use crate::serial::run_shared;
 use crate::socket::worker_socket::WorkerSocket;
 
 /// Runs in a thread with a network namespace of its own, whose loopback interface is up.
-fn in_netns<T: Send>(test: &str, act: impl FnOnce() -> T + Send) -> Option<T> {
+pub(super) fn in_netns<T: Send>(test: &str, act: impl FnOnce() -> T + Send) -> Option<T> {
     if !rustix::process::geteuid().is_root() {
         crate::bpf::skip_test(test, &"not root");
         return None;
