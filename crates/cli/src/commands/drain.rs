@@ -55,7 +55,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use std::time::Instant;
 
     use crate::error::drain_timeout;
-    use crate::operations::traffic::drain::{DrainWait, wait};
+    use crate::operations::traffic::drain::{DrainWait, counters, wait};
     use crate::operations::traffic::steer::drain;
     use crate::output::traffic::{drain_json, drain_lines, undone};
     use crate::output::{stderr, stdout};
@@ -68,6 +68,13 @@ pub(crate) fn run(args: Args) -> VerbResult {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if let (Some(policy), false) = (begun.policy, args.json) {
+        let (port, member) = (begun.port.name(), &args.member);
+        stderr::print(&format!(
+            "note: {port} had no policy: {policy} chooses among the others until `sameport drain \
+             {port} {member} --undo`"
+        ));
+    }
     let limits = DrainWait { connections: args.wait, timeout: args.timeout };
     let mut next = Instant::now() + Duration::from_secs(1);
     let mut report = |members: &[_]| {
@@ -76,11 +83,13 @@ pub(crate) fn run(args: Args) -> VerbResult {
             drain_lines(members, false).iter().for_each(|line| stderr::print(line));
         }
     };
-    let end = wait(&begun.port, begun.members, limits, &|| None, &mut report)
+    let end = wait(&begun.port, begun.members, limits, &counters(&begun.port), &mut report)
         .map_err(crate::error::Failure::from)?;
-    match args.json {
-        true => stdout::write(&drain_json(&begun.port, &end.members, end.complete))?,
-        false => drain_lines(&end.members, true).iter().for_each(|line| stderr::print(line)),
+    match (args.json, end.complete) {
+        (true, complete) => stdout::write(&drain_json(&begun.port, &end.members, complete))?,
+        (false, true) => drain_lines(&end.members, true).iter().for_each(|it| stderr::print(it)),
+        // The failure says what is left.
+        (false, false) => {}
     }
     match end.complete {
         true => Ok(ExitCode::SUCCESS),

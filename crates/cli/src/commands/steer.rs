@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// Weights of members, or ranks with `standby`
     #[arg(value_name = "MEMBER=VALUE")]
     values: Vec<MemberValue>,
+    /// Replace the program of another that selects among the members, or what is left of another version
+    #[arg(long, requires = "policy")]
+    replace: bool,
     /// Print one line of JSON: what holds after the change
     #[arg(long)]
     json: bool,
@@ -127,7 +130,10 @@ pub(crate) fn run(args: Args) -> VerbResult {
             values: [first].into_iter().chain(args.values).collect(),
         },
     };
-    let status = steer(&args.on, &change)?;
+    let Some(status) = steer(&args.on, &change, args.replace)? else {
+        stderr::print(&format!("{}: what was left of a policy is removed", args.on));
+        return Ok(ExitCode::SUCCESS);
+    };
     if json {
         stdout::write(&traffic::json(std::slice::from_ref(&status)))?;
     } else {

@@ -1,6 +1,7 @@
 //! Advice for what `steer` and `drain` refuse.
 
 use sameport_policy::traffic::TrafficRefusal;
+use sameport_sys::bpf::traffic::TrafficError;
 use sameport_sys::effective_user;
 
 use super::{ExitKind, Failure, client_failure, unresolved};
@@ -20,8 +21,15 @@ impl From<Error> for Failure {
         match error {
             Error::Name { name, source } => unresolved(&name, &source),
             Error::Look(error) => error.into(),
-            Error::NoSocket(spec) => Self::failed(format!("no socket takes connections on {spec}"))
-                .hint("`sameport ls` lists the sockets that do"),
+            Error::NoSocket { on, rest } => {
+                let failure = Self::failed(format!("no socket takes connections on {on}"));
+                match rest {
+                    true => failure.hint(format!(
+                        "the group that had a policy has ended: `sameport steer {on} off` removes it"
+                    )),
+                    false => failure.hint("`sameport ls` lists the sockets that do"),
+                }
+            }
             Error::TwoProtocols(addr) => {
                 Self::usage(format!("TCP and UDP sockets take connections on {addr}"))
                     .hint(format!("write {addr}/tcp or {addr}/udp"))
@@ -51,7 +59,43 @@ impl From<Error> for Failure {
                 "{member} is the last member of {port} that gets new connections"
             ))
             .hint("start another member first: new clients would have none"),
+            Error::NotDrained { port, member } => {
+                Self::failed(format!("{member} is not drained on {port}"))
+                    .hint(format!("`sameport steer {port}` shows the state of each member"))
+            }
+            Error::Vanished(port) => {
+                Self::failed(format!("the members of {port} have ended meanwhile"))
+                    .hint("`sameport ls` lists the sockets that take connections now")
+            }
+            Error::State { port, error } => state(&port, &error),
         }
+    }
+}
+
+/// The state of a port that could not be read or changed.
+fn state(port: &str, error: &TrafficError) -> Failure {
+    match error {
+        TrafficError::OtherLayout(path) => Failure::failed(format!(
+            "{port}: {} is the state of another version of sameport",
+            path.display()
+        ))
+        .hint(format!(
+            "`sameport steer {port} off` removes it; `sameport steer {port} POLICY --replace` puts a \
+             policy in its place"
+        )),
+        TrafficError::NotOurs(path) => {
+            Failure::failed(format!("{port}: {} is not of sameport", path.display())).hint(format!(
+                "`sameport steer {port} POLICY --replace` puts a policy in its place"
+            ))
+        }
+        TrafficError::Steered => {
+            Failure::failed(format!("{port}: the program of another selects among the members"))
+                .hint(format!(
+                    "the kernel does not say whose it is; `sameport steer {port} POLICY --replace` \
+                     puts a policy in its place"
+                ))
+        }
+        error => Failure::failed(format!("{port}: {error}")),
     }
 }
 
@@ -96,7 +140,7 @@ fn rights(port: &str, why: &str, needs: &NeedOfRights) -> Failure {
         NeedOfRights::Unseen => format!("{port} has programs of another user"),
     };
     Failure::unsupported(format!("{reason}; only eBPF can steer them: {why}"))
-        .hint("eBPF needs root, or CAP_BPF and CAP_NET_ADMIN, and Linux 5.8")
+        .hint("eBPF needs root, or CAP_BPF and CAP_NET_ADMIN, and Linux 5.15")
 }
 
 /// `drain --timeout` is over.

@@ -1,7 +1,12 @@
 //! End-to-end tests of `sameport steer` and `sameport drain`.
 #![cfg(target_os = "linux")]
 
+mod bad_input;
+mod controllers;
+mod drains;
+mod fixture;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod policies;
 mod shown;
 mod supervised;

@@ -53,7 +53,8 @@ impl TopAction {
             }
             Self::Step { group, values, .. } => {
                 let change = SteerChange::Rules { policy: None, values: values.clone() };
-                match steer(&port(*group), &change).map(|status| status.in_force) {
+                let done = steer(&port(*group), &change, false);
+                match done.map(|status| status.map_or(Ok(()), |status| status.in_force)) {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(why)) => Err(Failure::failed(format!("not in force: {why}"))),
                     Err(error) => Err(Failure::from(error)),

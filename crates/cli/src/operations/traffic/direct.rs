@@ -1,14 +1,365 @@
-//! Groups that no supervisor has whole: programs that sameport did not start, and several runs.
+//! Groups that no supervisor has whole, such as programs that sameport did not start: the pinned state of the
+//! port is changed, without a process that stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::ErrorKind;
 
+use sameport_policy::addr::PortSpec;
 use sameport_policy::holder::HolderClass;
+use sameport_policy::model::Protocol;
+use sameport_policy::traffic::plan::{self, PlannedMember, decide};
+use sameport_policy::traffic::{
+    MemberSelector, SteeringTier, TrafficFacts, TrafficPolicy, TrafficRules,
+};
+use sameport_sys::bpf::traffic::{
+    MemberCounts, TrafficError, TrafficKey, TrafficOrder, TrafficState, check_extended_tier,
+};
+use sameport_sys::bpf::{AttachError, PinError};
+use sameport_sys::proc::processors;
+use sameport_sys::socket::{SocketAccess, WorkerSocket};
+use sameport_sys::{effective_user, inspect, netns};
 
 use super::error::{Error, NeedOfRights};
+use super::facts::facts;
 use super::port::{MemberSocket, PortMembers};
+use super::record::TrafficRecord;
+use super::steer::{SteerChange, refused, require_another, with_values};
+use super::supervised::tell_supervisors;
+
+/// What the kernel has of a port.
+#[derive(Debug)]
+pub(super) struct HeldTraffic {
+    state: TrafficState,
+    pub(super) record: TrafficRecord,
+}
+
+impl HeldTraffic {
+    /// `None` if the port has no state.
+    pub(super) fn find(port: &PortMembers) -> Result<Option<Self>, Error> {
+        let failed = |error| state_error(port, error);
+        let Some(state) = TrafficState::find(key(port)?).map_err(failed)? else { return Ok(None) };
+        let text = state.record().map_err(failed)?;
+        let not_ours = || failed(TrafficError::NotOurs(state.key().path()));
+        let record = TrafficRecord::read(&text).ok_or_else(not_ours)?;
+        Ok(Some(Self { state, record }))
+    }
+
+    /// The counts of each socket's member, by cookie.
+    pub(super) fn counts(&self) -> (BTreeMap<u64, MemberCounts>, u64) {
+        let counts = self.state.snapshot();
+        let of = |member: MemberCounts| {
+            let cookies = member.cookies.clone();
+            cookies.into_iter().map(move |cookie| (cookie, member.clone()))
+        };
+        (counts.members.into_iter().flat_map(of).collect(), counts.missed)
+    }
+
+    /// The inodes of the sockets that are drained.
+    pub(super) fn drained(&self, port: &PortMembers) -> BTreeSet<u64> {
+        let sockets = port.sockets.iter().map(|it| &it.member.socket);
+        let drained = sockets.filter(|it| self.record.drained.contains(&it.cookie));
+        drained.map(|it| it.inode).collect()
+    }
+}
+
+fn key(port: &PortMembers) -> Result<TrafficKey, Error> {
+    let netns = netns::own_cookie().map_err(|error| no_rights(port, &error.to_string()))?;
+    Ok(TrafficKey { netns, protocol: port.protocol, port: port.port })
+}
+
+/// Changes the policy of a port.
+pub(super) fn steer(port: &PortMembers, change: &SteerChange, replace: bool) -> Result<(), Error> {
+    require_tier(port)?;
+    let is_off = *change == SteerChange::Off;
+    let held = find_or_discard(port, is_off, replace)?;
+    if held.is_none() && !replace && !is_off {
+        require_unsteered(port)?;
+    }
+    let rules = match change {
+        SteerChange::Off => return remove(port, held, replace),
+        SteerChange::On => {
+            let policy = TrafficPolicy::default_of(SteeringTier::Extended, port.protocol);
+            TrafficRules::new(policy)
+        }
+        SteerChange::Rules { policy: Some(policy), values } => {
+            TrafficRules { values: values.clone(), ..TrafficRules::new(*policy) }
+        }
+        SteerChange::Rules { policy: None, values } => {
+            let hash = || TrafficRules::new(TrafficPolicy::Hash);
+            let rules = held.as_ref().map_or_else(hash, |held| held.record.rules.clone());
+            with_values(rules, values)
+        }
+    };
+    let drained = held.as_ref().map(|held| held.drained(port)).unwrap_or_default();
+    let sockets = duplicates(port)?;
+    let facts = with_processors(facts(port, &drained), &sockets);
+    plan::check(&facts, &rules, SteeringTier::Extended).map_err(|why| refused(port, why))?;
+    if is_plain_hash(&rules) && drained.is_empty() {
+        return remove(port, held, replace);
+    }
+    install(port, held.as_ref(), rules, &facts, &sockets, replace)
+}
+
+/// Gives members no new connections, or gives them new ones again. Returns the policy of the others, if the
+/// port had none.
+pub(super) fn drain(
+    port: &PortMembers,
+    selector: &MemberSelector,
+    inodes: &BTreeSet<u64>,
+    undo: bool,
+) -> Result<Option<TrafficPolicy>, Error> {
+    require_tier(port)?;
+    let held = HeldTraffic::find(port)?;
+    if held.is_none() {
+        require_unsteered(port)?;
+    }
+    let hash = || TrafficRules::new(TrafficPolicy::Hash);
+    let rules = held.as_ref().map_or_else(hash, |held| held.record.rules.clone());
+    let mut drained = held.as_ref().map(|held| held.drained(port)).unwrap_or_default();
+    if undo && drained.is_disjoint(inodes) {
+        return Err(Error::NotDrained { port: port.name(), member: selector.clone() });
+    }
+    match undo {
+        true => drained.retain(|inode| !inodes.contains(inode)),
+        false => drained.extend(inodes),
+    }
+    // The policy was there for the drain alone.
+    if drained.is_empty() && is_plain_hash(&rules) {
+        return remove(port, held, false).map(|()| None);
+    }
+    let sockets = duplicates(port)?;
+    let facts = with_processors(facts(port, &drained), &sockets);
+    let had_none = held.is_none();
+    let followed = followed(&rules, port);
+    let plan =
+        decide(&facts, &followed, SteeringTier::Extended).map_err(|why| refused(port, why))?;
+    if !undo {
+        require_another(plan.members.iter().any(PlannedMember::takes), port, selector)?;
+    }
+    install(port, held.as_ref(), rules, &facts, &sockets, false)?;
+    Ok(had_none.then_some(followed.policy))
+}
+
+/// Whether the rules say no more than the kernel does without any.
+fn is_plain_hash(rules: &TrafficRules) -> bool {
+    rules.policy == TrafficPolicy::Hash && rules.values.is_empty() && rules.canary.is_none()
+}
+
+/// The rules that the kernel follows: it cannot leave a member out of its own hash.
+pub(super) fn followed(rules: &TrafficRules, port: &PortMembers) -> TrafficRules {
+    match rules.policy {
+        TrafficPolicy::Hash => TrafficRules {
+            policy: TrafficPolicy::default_of(SteeringTier::Extended, port.protocol),
+            ..rules.clone()
+        },
+        _ => rules.clone(),
+    }
+}
+
+fn install(
+    port: &PortMembers,
+    held: Option<&HeldTraffic>,
+    rules: TrafficRules,
+    facts: &TrafficFacts,
+    sockets: &BTreeMap<u64, WorkerSocket>,
+    replace: bool,
+) -> Result<(), Error> {
+    let followed = followed(&rules, port);
+    let plan =
+        decide(facts, &followed, SteeringTier::Extended).map_err(|why| refused(port, why))?;
+    let out = facts.members.iter().filter(|member| !member.admitted);
+    let drained = out.filter_map(|member| member.socket.cookie).collect();
+    let record = TrafficRecord { rules, drained }.text();
+    let sockets: Vec<&WorkerSocket> = sockets.values().collect();
+    let order = TrafficOrder { record: &record, plan: &plan, sockets: &sockets };
+    let failed = |error| state_error(port, error);
+    // Another program takes the kernel some 100 ms; edits of maps take none.
+    let same = held.filter(|held| self::followed(&held.record.rules, port).policy == plan.policy);
+    let is_amended = match same.filter(|_| is_steered_whole(port)) {
+        Some(held) => held.state.amend(order).map_err(failed)?,
+        None => false,
+    };
+    if !is_amended {
+        TrafficState::install(key(port)?, order, replace).map_err(failed)?;
+    }
+    tell_supervisors(port);
+    Ok(())
+}
+
+/// Whether every group of the port has a program.
+fn is_steered_whole(port: &PortMembers) -> bool {
+    port.sockets.iter().all(|it| it.member.position.is_some_and(|position| position.steered))
+}
+
+/// The state of the port. What another version left is removed where `replace` or `off` says so, what is of
+/// others only with `replace`.
+fn find_or_discard(
+    port: &PortMembers,
+    off: bool,
+    replace: bool,
+) -> Result<Option<HeldTraffic>, Error> {
+    let error = match HeldTraffic::find(port) {
+        Err(Error::State { error, .. }) => error,
+        held => return held,
+    };
+    let is_discarded = match *error {
+        TrafficError::OtherLayout(_) => off || replace,
+        TrafficError::NotOurs(_) => replace,
+        _ => false,
+    };
+    if !is_discarded {
+        return Err(Error::State { port: port.name(), error });
+    }
+    TrafficState::discard(key(port)?).map_err(|error| state_error(port, error))?;
+    // Its programs are still attached.
+    detach(port)?;
+    Ok(None)
+}
+
+/// Removes the policy. `replace`: also the program of another.
+fn remove(port: &PortMembers, held: Option<HeldTraffic>, replace: bool) -> Result<(), Error> {
+    let Some(held) = held else {
+        if replace {
+            detach(port)?;
+        }
+        return Ok(());
+    };
+    let sockets = match duplicates(port) {
+        Err(Error::Vanished(_)) => BTreeMap::new(),
+        sockets => sockets?,
+    };
+    let sockets: Vec<&WorkerSocket> = sockets.values().collect();
+    held.state.remove(&sockets).map_err(|error| state_error(port, error))?;
+    tell_supervisors(port);
+    Ok(())
+}
+
+/// Detaches the programs of the groups, whosever they are.
+fn detach(port: &PortMembers) -> Result<(), Error> {
+    for socket in duplicates(port)?.values() {
+        // One that is closed meanwhile has none.
+        let _ = socket.stop_steering();
+    }
+    Ok(())
+}
+
+/// Refuses to replace the program of another.
+fn require_unsteered(port: &PortMembers) -> Result<(), Error> {
+    let is_steered = |socket: &MemberSocket| socket.member.position.is_some_and(|it| it.steered);
+    match port.sockets.iter().any(is_steered) {
+        true => Err(state_error(port, TrafficError::Steered)),
+        false => Ok(()),
+    }
+}
+
+/// No socket takes connections there.
+pub(super) fn no_socket(spec: &PortSpec) -> Error {
+    let rest = empty_ports(spec).any(|port| !matches!(find_state(&port), Ok(None) | Err(_)));
+    Error::NoSocket { on: spec.clone(), rest }
+}
+
+/// The ports that are named, as if they had no member.
+fn empty_ports(spec: &PortSpec) -> impl Iterator<Item = PortMembers> {
+    let (port, protocol) = (spec.addr.port, spec.protocol);
+    let protocols = [Protocol::Tcp, Protocol::Udp].into_iter();
+    protocols
+        .filter(move |it| protocol.is_none_or(|named| named == *it))
+        .map(move |protocol| PortMembers { protocol, port, sockets: Vec::new(), open: None })
+}
+
+/// What is at the path of the state, of whatever version; `None`: nothing.
+fn find_state(port: &PortMembers) -> Result<Option<()>, Error> {
+    match TrafficState::find(key(port)?) {
+        Ok(None) => Ok(None),
+        Ok(Some(_)) | Err(TrafficError::OtherLayout(_) | TrafficError::NotOurs(_)) => Ok(Some(())),
+        Err(error) => Err(state_error(port, error)),
+    }
+}
+
+/// Removes what is left of ports without a socket. Returns whether something was.
+pub(super) fn remove_rests(spec: &PortSpec) -> Result<bool, Error> {
+    let mut removed = false;
+    for port in empty_ports(spec) {
+        if find_state(&port)?.is_some() {
+            TrafficState::discard(key(&port)?).map_err(|error| state_error(&port, error))?;
+            removed = true;
+        }
+    }
+    Ok(removed)
+}
+
+/// Exit code 3 for programs that this user does not see, and without eBPF.
+fn require_tier(port: &PortMembers) -> Result<(), Error> {
+    check_extended_tier().map_err(|why| no_rights(port, &why.to_string()))?;
+    match need(port) {
+        // Root sees every process: these have ended.
+        NeedOfRights::Unseen if effective_user() == 0 => Err(Error::Vanished(port.name())),
+        NeedOfRights::Unseen => Err(no_rights(port, "their sockets cannot be duplicated")),
+        _ => Ok(()),
+    }
+}
+
+/// Duplicates of the sockets, by inode. One that is closed meanwhile is left out.
+fn duplicates(port: &PortMembers) -> Result<BTreeMap<u64, WorkerSocket>, Error> {
+    let inodes: HashSet<u64> = port.sockets.iter().map(|it| it.member.socket.inode).collect();
+    let holders = port.sockets.iter().flat_map(|it| &it.member.processes);
+    let pids: BTreeSet<i32> = holders.map(|process| process.pid).collect();
+    let pids: Vec<i32> = pids.into_iter().collect();
+    let mut sockets = BTreeMap::new();
+    for (inode, places) in inspect::descriptors_of(&inodes, &pids) {
+        for place in places {
+            match WorkerSocket::from_thread(place.pid, place.descriptor) {
+                // The number can be of another socket by now.
+                Ok(SocketAccess::Socket(socket)) if socket.inode() == inode => {
+                    sockets.insert(inode, socket);
+                    break;
+                }
+                Ok(SocketAccess::Forbidden) => {
+                    let why = format!("the sockets of pid {} cannot be duplicated", place.pid);
+                    return Err(no_rights(port, &why));
+                }
+                _ => {}
+            }
+        }
+    }
+    match sockets.is_empty() {
+        true => Err(Error::Vanished(port.name())),
+        false => Ok(sockets),
+    }
+}
+
+fn with_processors(mut facts: TrafficFacts, sockets: &BTreeMap<u64, WorkerSocket>) -> TrafficFacts {
+    facts.processors = processors();
+    for member in &mut facts.members {
+        let socket = sockets.get(&member.socket.inode);
+        member.incoming_cpu = socket.and_then(WorkerSocket::incoming_cpu);
+    }
+    facts
+}
+
+fn state_error(port: &PortMembers, error: TrafficError) -> Error {
+    match error {
+        TrafficError::NoMember => Error::Vanished(port.name()),
+        TrafficError::Socket(_, _, why) if is_gone(&why) => Error::Vanished(port.name()),
+        TrafficError::Cgroup(_)
+        | TrafficError::Attach(
+            AttachError::NotPermitted(..) | AttachError::Kernel(_) | AttachError::LockedDown,
+        )
+        | TrafficError::Pin(PinError::NotPermitted(..) | PinError::NoFileSystem(_)) => {
+            no_rights(port, &error.to_string())
+        }
+        error => Error::State { port: port.name(), error: Box::new(error) },
+    }
+}
+
+/// Whether a socket has left its group, or was closed, between two calls.
+fn is_gone(error: &std::io::Error) -> bool {
+    // EINVAL, EOPNOTSUPP: the socket does not listen any more.
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
+}
 
 /// Why the kernel's state cannot be changed.
-pub(super) fn no_rights(port: &PortMembers, why: &str) -> Error {
+fn no_rights(port: &PortMembers, why: &str) -> Error {
     Error::Rights { port: port.name(), why: why.to_owned(), needs: need(port) }
 }
 

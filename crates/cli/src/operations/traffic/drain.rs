@@ -9,6 +9,7 @@ use sameport_policy::traffic::facts::SocketId;
 use sameport_sys::inspect;
 use sameport_sys::inspect::{InspectError, SocketQuery};
 
+use super::direct::HeldTraffic;
 use super::port;
 use super::port::PortMembers;
 
@@ -62,6 +63,27 @@ pub(crate) struct MemberCounts {
     pub(crate) open: u32,
     /// Chosen, and not established yet.
     pub(crate) pending: u32,
+}
+
+/// What reads the counters of the kernel for a port.
+pub(crate) fn counters(
+    port: &PortMembers,
+) -> impl Fn() -> Option<BTreeMap<u64, MemberCounts>> + use<> {
+    let held = HeldTraffic::find(port).ok().flatten();
+    let inodes: Vec<(u64, u64)> =
+        port.sockets.iter().map(|it| (it.member.socket.inode, it.member.socket.cookie)).collect();
+    move || {
+        let (counts, _) = held.as_ref()?.counts();
+        let mut seen = BTreeSet::new();
+        let of = |(inode, cookie): &(u64, u64)| {
+            let counts = counts.get(cookie)?;
+            // Several sockets of one member have the same counts.
+            let is_first = seen.insert(counts.number);
+            let open = if is_first { counts.open } else { 0 };
+            Some((*inode, MemberCounts { open, pending: counts.pending }))
+        };
+        Some(inodes.iter().filter_map(of).collect())
+    }
 }
 
 /// Waits until the members of `drained` have what `wait` says. `counts`: the counters of the kernel by inode,
@@ -118,24 +140,19 @@ fn read(
         .into_iter()
         .map(|socket| (socket.inode, socket.queue))
         .collect();
-    // Without counters, the connections of the processes are counted.
-    let by_process = match counts {
-        Some(_) => None,
-        None => port::of_protocol(port.protocol, port.port, None)?.and_then(|port| port.open),
-    };
+    let by_process = port::of_protocol(port.protocol, port.port, None)?.and_then(|port| port.open);
     for member in drained {
         let inodes: BTreeSet<u64> = member.sockets.iter().map(|id| id.inode).collect();
         let of_sockets = inodes.iter().filter_map(|inode| queues.get(inode));
         member.is_there = of_sockets.clone().next().is_some();
         member.queue = of_sockets.sum();
-        member.open = match (counts, &by_process) {
-            (Some(counts), _) => {
-                let of = |inode: &u64| counts.get(inode).map(|counts| counts.open);
-                Some(inodes.iter().filter_map(of).sum::<u32>().saturating_sub(member.queue))
-            }
-            (None, Some(open)) => Some(member.pids.iter().filter_map(|pid| open.get(pid)).sum()),
-            (None, None) => None,
-        };
+        let of = |inode: &u64| counts.and_then(|counts| counts.get(inode)).map(|it| it.open);
+        let counted = inodes.iter().filter_map(of).reduce(|one, other| one + other);
+        let counted = counted.map(|open| open.saturating_sub(member.queue));
+        let of =
+            |open: &BTreeMap<i32, u32>| member.pids.iter().filter_map(|pid| open.get(pid)).sum();
+        // A connection that is older than the counters, or is with another process, is in one of the two.
+        member.open = counted.max(by_process.as_ref().map(of));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use sameport_policy::holder::Holder;
 use sameport_policy::model::name::RunName;
 use sameport_policy::traffic::{MemberSelector, TrafficRefusal};
 use sameport_supervisor::control::client::ClientError;
+use sameport_sys::bpf::traffic::TrafficError;
 use sameport_sys::inspect::InspectError;
 
 use super::port::PortError;
@@ -18,8 +19,8 @@ pub(crate) enum Error {
     Name { name: String, source: io::Error },
     /// The kernel did not list sockets.
     Look(InspectError),
-    /// No socket takes connections there.
-    NoSocket(PortSpec),
+    /// No socket takes connections there; whether a policy is left.
+    NoSocket { on: PortSpec, rest: bool },
     /// Both protocols have members there.
     TwoProtocols(AddrSpec),
     /// The rules cannot hold.
@@ -30,10 +31,16 @@ pub(crate) enum Error {
     NotShared { port: String, holder: Box<Holder> },
     /// eBPF is needed and not possible.
     Rights { port: String, why: String, needs: NeedOfRights },
+    /// The members have ended meanwhile.
+    Vanished(String),
+    /// The state of the port in the kernel could not be read or changed.
+    State { port: String, error: Box<TrafficError> },
     /// The supervisor did not do it.
     Supervisor(RunName, Box<ClientError>),
     /// The member is the last one that gets connections.
     LastMember { port: String, member: MemberSelector },
+    /// Nothing is to be undone.
+    NotDrained { port: String, member: MemberSelector },
 }
 
 /// Why the supervisor of a run cannot do it without eBPF.

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sameport_policy::addr::PortSpec;
+use sameport_policy::model::Protocol;
 use sameport_policy::traffic::model::{SteeringTier, TrafficPolicy, TrafficRules};
 use sameport_policy::traffic::plan::{PlannedMember, decide};
 use sameport_policy::traffic::remarks::remarks;
 use sameport_policy::traffic::shares::wanted_shares;
 use sameport_policy::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
+use sameport_sys::bpf::traffic::MemberCounts;
 
+use super::direct::{HeldTraffic, followed, no_socket};
 use super::error::Error;
 use super::facts::facts;
 use super::port::{self, MemberSocket, PortMembers};
@@ -22,25 +25,89 @@ use super::supervised::OnlyRun;
 pub(crate) fn show(spec: &PortSpec) -> Result<Vec<TrafficStatus>, Error> {
     let ports = port::members(spec)?;
     if ports.is_empty() {
-        return Err(Error::NoSocket(spec.clone()));
+        return Err(no_socket(spec));
     }
     Ok(ports.iter().map(of_port).collect())
 }
 
-/// What holds for a port: as its supervisor says, else as it is seen from outside.
+/// What holds for a port: as its supervisor says, as the state of the kernel has it, else as it is seen from
+/// outside.
 pub(super) fn of_port(port: &PortMembers) -> TrafficStatus {
-    let Some(run) = OnlyRun::of(port) else { return unsteered(port) };
-    match run.status() {
-        Ok(status) => status,
-        Err(_) => {
+    let Some(run) = OnlyRun::of(port) else { return of_kernel(port) };
+    run.status().unwrap_or_else(|_| {
+        let mut status = of_kernel(port);
+        status.remarks.push(format!(
+            "the supervisor of {} does not say what holds: `sameport status {0}` shows why",
+            run.name()
+        ));
+        status
+    })
+}
+
+fn of_kernel(port: &PortMembers) -> TrafficStatus {
+    match HeldTraffic::find(port) {
+        Ok(Some(held)) => steered(port, &held),
+        Ok(None) => unsteered(port),
+        Err(Error::State { error, .. }) => {
             let mut status = unsteered(port);
-            status.remarks.push(format!(
-                "the supervisor of {} does not say what holds: `sameport status {0}` shows why",
-                run.name()
-            ));
+            status.remarks.push(format!("{error}; --replace puts a policy in its place"));
             status
         }
+        // Without the rights, what the state is cannot be read.
+        Err(_) => unsteered(port),
     }
+}
+
+/// The traffic of a port with a state.
+fn steered(port: &PortMembers, held: &HeldTraffic) -> TrafficStatus {
+    let rules = followed(&held.record.rules, port);
+    let drained = held.drained(port);
+    let mut status = status(port, rules, &drained);
+    let (counts, _) = held.counts();
+    let cookies: BTreeMap<u64, u64> =
+        port.sockets.iter().map(|it| (it.member.socket.inode, it.member.socket.cookie)).collect();
+    let mut choices = 0;
+    for member in &mut status.members {
+        let of = member.inodes.iter().filter_map(|inode| counts.get(cookies.get(inode)?));
+        // The sockets of one member can be several in the state, until it is written again.
+        let of: BTreeMap<u32, &MemberCounts> = of.map(|counts| (counts.number, counts)).collect();
+        let chosen: u64 = of.values().map(|counts| counts.chosen).sum();
+        choices += chosen;
+        member.chosen = Some(chosen);
+        if port.protocol == Protocol::Tcp {
+            // A connection that is older than the state may not be counted there.
+            let counted = of.values().map(|counts| counts.open).sum();
+            member.open = Some(member.open.unwrap_or(0).max(counted));
+        }
+        let is_drained = member.inodes.iter().any(|inode| drained.contains(inode));
+        member.state = match of.values().next() {
+            _ if is_drained => MemberState::Draining,
+            None => MemberState::Foreign,
+            Some(_) if of.values().any(|counts| counts.hung || counts.full) => MemberState::Hung,
+            Some(_) => MemberState::Serving,
+        };
+    }
+    for member in &mut status.members {
+        let share = |chosen: u64| chosen as f64 / choices as f64;
+        member.share_seen = member.chosen.filter(|_| choices > 0).map(share);
+    }
+    status.choices = Some(choices);
+    status.tier = Some(SteeringTier::Extended);
+    let positions: Vec<_> = port.sockets.iter().filter_map(|it| it.member.position).collect();
+    if !positions.is_empty() && !positions.iter().all(|position| position.steered) {
+        status.in_force = Err(format!(
+            "a group of {} began after it: `sameport steer {0} {}` sets it again",
+            port.name(),
+            status.rules
+        ));
+    }
+    if held.record.rules.policy == TrafficPolicy::Hash && !drained.is_empty() {
+        status.remarks.push(format!(
+            "{} holds while a member is drained, and ends with the last `sameport drain --undo`",
+            status.rules
+        ));
+    }
+    status
 }
 
 /// Whether a member beside these sockets gets new connections.
@@ -56,7 +123,7 @@ pub(super) fn takes_beside(status: &TrafficStatus, inodes: &BTreeSet<u64>) -> bo
 fn unsteered(port: &PortMembers) -> TrafficStatus {
     let rules = TrafficRules::new(TrafficPolicy::Hash);
     let is_steered = |socket: &MemberSocket| socket.member.position.is_some_and(|it| it.steered);
-    let mut status = status(port, rules);
+    let mut status = status(port, rules, &BTreeSet::new());
     if port.sockets.iter().any(is_steered) {
         status.in_force = Err("a program of another selects the member".to_owned());
         status.remarks.push(
@@ -69,10 +136,10 @@ fn unsteered(port: &PortMembers) -> TrafficStatus {
 }
 
 /// The members with what can be seen of them from outside of the kernel.
-fn status(port: &PortMembers, rules: TrafficRules) -> TrafficStatus {
+fn status(port: &PortMembers, rules: TrafficRules, drained: &BTreeSet<u64>) -> TrafficStatus {
     let by_inode: BTreeMap<u64, &MemberSocket> =
         port.sockets.iter().map(|socket| (socket.member.socket.inode, socket)).collect();
-    let facts = facts(port, &BTreeSet::new());
+    let facts = facts(port, drained);
     let plan = decide(&facts, &rules, SteeringTier::Extended);
     let members = plan.as_ref().map_or_else(
         |_| Vec::new(),
@@ -122,8 +189,8 @@ fn member(
         worker: first.and_then(|it| it.worker),
         addresses: sockets.iter().map(|it| it.address().to_string()).collect(),
         inodes: planned.sockets.iter().map(|id| id.inode).collect(),
-        weight: None,
-        rank: None,
+        weight: Some(planned.weight),
+        rank: Some(planned.rank),
         canary: planned.canary,
         share_wanted,
         share_seen: None,

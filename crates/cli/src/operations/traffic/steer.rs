@@ -11,7 +11,7 @@ use sameport_policy::traffic::{
 };
 use sameport_sys::ProcessIdentity;
 
-use super::direct;
+use super::direct::{self, no_socket};
 use super::drain::DrainedMember;
 use super::error::Error;
 use super::facts::{facts, socket_id};
@@ -30,22 +30,33 @@ pub(crate) enum SteerChange {
     Rules { policy: Option<TrafficPolicy>, values: Vec<MemberValue> },
 }
 
-/// Why a group without a supervisor is not steered.
-const NOT_BUILT: &str = "this build has no eBPF programs for it";
-
-/// Changes the traffic of a port. Returns what holds afterwards.
+/// Changes the traffic of a port. `replace`: also where another's program selects the members, or something of
+/// another version is left. Returns what holds afterwards; `None` where only a rest was removed.
 ///
 /// # Errors
 ///
 /// See [`Error`].
-pub(crate) fn steer(spec: &PortSpec, change: &SteerChange) -> Result<TrafficStatus, Error> {
-    let port = one_port(spec, port::members(spec)?)?;
+pub(crate) fn steer(
+    spec: &PortSpec,
+    change: &SteerChange,
+    replace: bool,
+) -> Result<Option<TrafficStatus>, Error> {
+    let found = port::members(spec)?;
+    if *change == SteerChange::Off && found.is_empty() {
+        return match direct::remove_rests(spec)? {
+            true => Ok(None),
+            false => Err(no_socket(spec)),
+        };
+    }
+    let port = one_port(spec, found)?;
     match OnlyRun::of(&port) {
         Some(run) => by_supervisor(&run, &port, change)?,
-        None => return Err(direct::no_rights(&port, NOT_BUILT)),
+        None => direct::steer(&port, change, replace)?,
     }
-    // The processes and their connections are as they were.
-    Ok(status::of_port(&port))
+    match port::of_protocol(port.protocol, port.port, None)? {
+        Some(now) => Ok(Some(status::of_port(&now))),
+        None => Err(Error::Vanished(port.name())),
+    }
 }
 
 fn by_supervisor(run: &OnlyRun, port: &PortMembers, change: &SteerChange) -> Result<(), Error> {
@@ -107,7 +118,7 @@ fn one_port(spec: &PortSpec, mut found: Vec<PortMembers>) -> Result<PortMembers,
     match (found.pop(), found.is_empty()) {
         (Some(port), true) => Ok(port),
         (Some(_), false) => Err(Error::TwoProtocols(spec.addr.clone())),
-        (None, _) => Err(Error::NoSocket(spec.clone())),
+        (None, _) => Err(no_socket(spec)),
     }
 }
 
@@ -116,6 +127,8 @@ fn one_port(spec: &PortSpec, mut found: Vec<PortMembers>) -> Result<PortMembers,
 pub(crate) struct DrainBegun {
     pub(crate) port: PortMembers,
     pub(crate) members: Vec<DrainedMember>,
+    /// What the other members get from now on, where there was no policy.
+    pub(crate) policy: Option<TrafficPolicy>,
 }
 
 /// Gives members no new connections, or gives them new ones again.
@@ -132,19 +145,21 @@ pub(crate) fn drain(
     let all = facts(&port, &BTreeSet::new());
     let selected = plan::select(&all, selector).map_err(|refusal| refused(&port, refusal))?;
     let inodes: BTreeSet<u64> = selected.iter().flatten().map(|id| id.inode).collect();
-    let Some(run) = OnlyRun::of(&port) else {
-        return Err(direct::no_rights(&port, NOT_BUILT));
+    let policy = match OnlyRun::of(&port) {
+        Some(run) => {
+            if !undo {
+                let is_left = status::takes_beside(&status::of_port(&port), &inodes);
+                require_another(is_left, &port, selector)?;
+            }
+            run.drain(selector, undo).map(|()| None)?
+        }
+        None => direct::drain(&port, selector, &inodes, undo)?,
     };
-    if !undo {
-        let is_left = status::takes_beside(&status::of_port(&port), &inodes);
-        require_another(is_left, &port, selector)?;
-    }
-    run.drain(selector, undo)?;
     let members = selected.iter().map(|ids| {
         let inodes: BTreeSet<u64> = ids.iter().map(|id| id.inode).collect();
         drained(&port, &inodes)
     });
-    Ok(DrainBegun { members: members.collect(), port: port.clone() })
+    Ok(DrainBegun { members: members.collect(), port: port.clone(), policy })
 }
 
 /// Refuses to drain the last member that gets connections.

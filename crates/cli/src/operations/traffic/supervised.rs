@@ -1,5 +1,7 @@
 //! Traffic by the supervisor of a named run: requests to its control socket.
 
+use std::collections::BTreeSet;
+
 use sameport_policy::model::Protocol;
 use sameport_policy::model::name::RunName;
 use sameport_policy::traffic::{
@@ -76,6 +78,15 @@ impl OnlyRun {
 
     fn error(&self, error: ClientError) -> Error {
         Error::Supervisor(self.name.clone(), Box::new(error))
+    }
+}
+
+/// Lets the supervisors of the members look at the port again: they admit their workers in the state of the
+/// port, if they have the rights. One that does not answer is none of the caller's business.
+pub(super) fn tell_supervisors(port: &PortMembers) {
+    let runs = port.sockets.iter().filter_map(|it| Some((it.run.clone()?, it.supervisor?.1)));
+    for (name, uid) in runs.collect::<BTreeSet<_>>() {
+        let _ = client(uid).traffic(&name, traffic_port(port));
     }
 }
 

@@ -101,6 +101,27 @@ impl TrafficState {
         self.follow(plan)
     }
 
+    /// Follows another order with the same policy: edits of maps, without another program. Returns false, and
+    /// does nothing, if the state was removed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrafficError`].
+    pub fn amend(&self, order: TrafficOrder<'_>) -> Result<bool> {
+        let _lock = TrafficLock::take()?;
+        if std::fs::symlink_metadata(self.directory.join("record")).is_err() {
+            return Ok(false);
+        }
+        let lanes = self.lanes();
+        self.adopt(order.plan, order.sockets)?;
+        if self.lanes() != lanes {
+            self.choose(order.plan, &self.directory, order.sockets)?;
+        }
+        self.follow(order.plan)?;
+        self.write_record(order.record)?;
+        Ok(true)
+    }
+
     /// Follows another order, with another policy.
     fn change(&self, order: TrafficOrder<'_>) -> Result<()> {
         self.adopt(order.plan, order.sockets)?;
@@ -151,6 +172,26 @@ impl TrafficState {
             socket.stop_steering().map_err(failed)?;
         }
         pin_dir::remove(&self.directory)?;
+        lock.sweep()?;
+        Ok(())
+    }
+}
+
+impl TrafficState {
+    /// Removes what is at the path of a state, of whatever version and by whomever it was made. The programs
+    /// of groups stay attached.
+    ///
+    /// # Errors
+    ///
+    /// [`TrafficError::Pin`].
+    pub fn discard(key: TrafficKey) -> Result<()> {
+        let lock = TrafficLock::take()?;
+        let other = pins::other_layout(key)?;
+        for path in [Some(key.path()), other].into_iter().flatten() {
+            if std::fs::symlink_metadata(&path).is_ok() {
+                remove_path(&path)?;
+            }
+        }
         lock.sweep()?;
         Ok(())
     }
