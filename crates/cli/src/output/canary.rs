@@ -78,3 +78,49 @@ pub(super) fn view(canary: &CanaryStatus) -> impl Serialize + '_ {
         why: reason,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sameport_policy::traffic::CanaryShare;
+
+    use super::*;
+
+    #[test]
+    fn a_canary_is_one_line() {
+        let active = |since, promotes_at, promotes_after, workers| CanaryState::Active {
+            share: CanaryShare { per_10000: 50 },
+            workers,
+            since,
+            promotes_at,
+            promotes_after,
+        };
+        let rolled_back = |why: Option<&str>| CanaryState::RolledBack {
+            at: 1_000_000,
+            why: why.map(str::to_owned),
+        };
+        for (state, expected) in [
+            (active(None, None, None, 1), "1 worker, 0.5% of new connections when ready"),
+            (
+                active(None, None, Some(600_000), 1),
+                "1 worker, 0.5% of new connections when ready, promotes itself 10 min later",
+            ),
+            (
+                active(Some(940_000), None, None, 2),
+                "2 workers, 0.5% of new connections, since 2 min",
+            ),
+            (
+                active(Some(1_059_999), Some(1_659_999), Some(600_000), 2),
+                "2 workers, 0.5% of new connections, since 0 s, promotes itself in 10 min",
+            ),
+            (rolled_back(None), "rolled back 1 min ago"),
+            (
+                rolled_back(Some("canary 1: exited with 3\u{1b}")),
+                "rolled back 1 min ago: canary 1: exited with 3\\u{1b}",
+            ),
+        ] {
+            let (command, directory) = (vec!["./v2".into()], "/srv".into());
+            let canary = CanaryStatus { command, directory, state };
+            assert_eq!(line(&canary, 1_060_000), format!("canary: ./v2: {expected}\n"));
+        }
+    }
+}

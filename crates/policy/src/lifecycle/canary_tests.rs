@@ -184,7 +184,8 @@ fn a_failure_before_the_time_rolls_back() {
         run.request(RunRequest::Restart { surge: None, now: false });
     };
     let killed = |run: &mut Run| run.ends(canary_of(run, 1), Exit::Signal(9));
-    let failures: [(&str, &dyn Fn(&mut Run), u16, ChangeReason); 5] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Run), u16, ChangeReason);
+    let failures: [Case<'_>; 5] = [
         ("crash", &|run| run.ends(canary_of(run, 1), Exit::Code(7)), 1, ended(7)),
         ("the second", &|run| run.ends(canary_of(run, 2), Exit::Code(0)), 2, ended(0)),
         ("killed", &killed, 1, ChangeReason::Ended(Exit::Signal(9))),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::model::{Address, Protocol};
-use sameport_policy::traffic::CanaryShare;
+use sameport_policy::traffic::{CanaryShare, SteeringTier};
 
 use super::steering::Selection;
 use super::{PoolState, SocketPool};
@@ -83,8 +83,10 @@ impl PoolState {
         }
         let members = slots.members(address);
         let is_live = |inode: &u64| members.get(inode).copied().unwrap_or(false);
-        // What the kernel refuses, for example for MPTCP, is found out by an attempt.
-        let refused = match members.values().any(|live| *live) {
+        // What the kernel refuses, for example for MPTCP, is found out by an attempt. It would replace a
+        // program of eBPF.
+        let is_classic = steering.traffic.run.tier == SteeringTier::Classic;
+        let refused = match is_classic && members.values().any(|live| *live) {
             true => steering.select(slots, address, Selection::WithoutNext, is_live).err(),
             false => None,
         };
