@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
-use crate::harness::named_run::{NamedRun, RunSetup, while_clients_served};
+use crate::harness::named_run::{
+    NamedRun, RunSetup, connect, read, send_request, while_clients_served,
+};
 use crate::harness::{Process, User, eventually, free_port, in_test_dir, kill, skip, start_run};
-use crate::servers::{answer_from, answers, server, unprivileged};
+use crate::servers::{answer_from, answer_within, answers, server, unprivileged};
 
 /// Starts a plain run, and waits until all its workers answer.
 fn plain(policy: &str, copies: usize, port: u16) -> Option<Process> {
@@ -180,19 +183,30 @@ fn a_takeover_keeps_the_policy() {
     run.stop();
 }
 
-/// `status` names a worker that does not accept.
+/// A worker that does not accept is named by `status`, and gets nothing new until it accepts again.
 #[test]
-fn status_names_a_hung_worker() {
-    let Some(run) = named(&["-n", "2", "--policy", "random"]) else {
+fn a_hung_worker_gets_nothing_new() {
+    let Some(run) = named(&["-n", "2", "--policy", "standby"]) else {
         return skip("traffic-hung", "no python3");
     };
-    let stopped = *run.wait_for_ready(2).first().unwrap();
-    kill(stopped, libc::SIGSTOP);
-    let text = eventually(|| {
+    let address = run.setup.address();
+    run.wait_for_ready(2);
+    let first = *answers(address, 4).first_key_value().unwrap().0;
+    kill(first, libc::SIGSTOP);
+    // Once its accept queue has a client that it leaves there, it is hung.
+    let waiting = connect(address).unwrap();
+    let is_hung = || {
         let text = run.verb("status", &[]).stdout;
-        text.contains(&format!("(pid {stopped}) is hung")).then_some(text)
-    });
-    kill(stopped, libc::SIGCONT);
-    assert!(text.is_some(), "{}", run.verb("status", &[]).stdout);
+        text.contains(&format!("(pid {first}) is hung")).then_some(())
+    };
+    assert!(eventually(is_hung).is_some(), "{}", run.verb("status", &[]).stdout);
+    let own = IpAddr::from([127, 0, 0, 1]);
+    let limit = Duration::from_millis(300);
+    let second = eventually(|| answer_within(own, address, limit).ok());
+    assert_ne!(second.expect("the other worker serves"), first);
+    kill(first, libc::SIGCONT);
+    assert_eq!(read(send_request(waiting)).unwrap(), first.to_string());
+    let is_back = || answers(address, 4).contains_key(&first).then_some(());
+    assert!(eventually(is_back).is_some(), "{}", run.status());
     run.stop();
 }

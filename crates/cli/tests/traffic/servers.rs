@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -22,11 +23,16 @@ pub(crate) fn unprivileged() -> User {
 
 /// Connects from an address of this machine, and gives the pid that answers.
 pub(crate) fn answer_from(from: IpAddr, to: SocketAddr) -> std::io::Result<i32> {
+    answer_within(from, to, SOCKET_TIMEOUT)
+}
+
+/// The same with a time limit of each step.
+pub(crate) fn answer_within(from: IpAddr, to: SocketAddr, limit: Duration) -> std::io::Result<i32> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
-    socket.connect_timeout(&to.into(), SOCKET_TIMEOUT)?;
+    socket.connect_timeout(&to.into(), limit)?;
     let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
+    stream.set_read_timeout(Some(limit))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;

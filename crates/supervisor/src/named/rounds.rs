@@ -101,6 +101,7 @@ impl NamedRun<'_> {
                 self.events.push(RunEvent::NotAccepting { ordinal, pid, waiting });
             }
         }
+        self.pool.set_hung(self.drains.not_accepting());
         self.readiness.kill_abandoned();
         // Before the release, which sets a program for the time until the manager has closed a socket.
         self.steer();

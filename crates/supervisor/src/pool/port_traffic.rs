@@ -62,6 +62,11 @@ impl SocketPool {
         state.steer_port(port);
     }
 
+    /// Sets the workers that leave connections in their queue, before the groups are steered.
+    pub(crate) fn set_hung(&self, workers: BTreeSet<InstanceId>) {
+        self.state().steering.traffic.hung = workers;
+    }
+
     /// What requests have set, for the next supervisor.
     pub(crate) fn own_rules(&self) -> HandoverTraffic {
         let traffic = &self.state().steering.traffic;

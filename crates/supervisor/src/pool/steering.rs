@@ -271,7 +271,11 @@ impl Steering {
             members.get(inode) == Some(&true)
                 && !self.traffic.is_drained(slots, PortKey::of(address), *inode)
         };
-        let live: BTreeSet<u64> = members.keys().copied().filter(takes).collect();
+        let mut live: BTreeSet<u64> = members.keys().copied().filter(takes).collect();
+        let is_hung = |inode: &u64| self.traffic.is_hung(slots, *inode);
+        if self.traffic.rules(PortKey::of(address)).is_some() && !live.iter().all(is_hung) {
+            live.retain(|inode| !is_hung(inode));
+        }
         if !live.is_empty() {
             self.served.insert(address.clone(), live.clone());
             return live;

@@ -52,6 +52,8 @@ pub(super) struct PoolTraffic {
     workers: BTreeMap<InstanceId, KnownWorker>,
     /// The share of the canaries among the workers.
     canary: Option<CanaryShare>,
+    /// Workers that leave connections in their queue. With a policy they get nothing new while another can.
+    pub(super) hung: BTreeSet<InstanceId>,
     /// Failures that were reported, by address.
     pub(super) told: BTreeMap<Address, String>,
 }
@@ -73,6 +75,7 @@ impl PoolTraffic {
             drained: BTreeSet::new(),
             workers: BTreeMap::new(),
             canary: None,
+            hung: BTreeSet::new(),
             told: BTreeMap::new(),
         }
     }
@@ -165,6 +168,12 @@ impl PoolTraffic {
     pub(super) fn is_drained(&self, slots: &Slots, port: PortKey, inode: u64) -> bool {
         let users = slots.held.users(inode);
         !users.is_empty() && users.iter().all(|start| self.drained.contains(&(port, *start)))
+    }
+
+    /// Whether a user of this socket does not accept, and no other does.
+    pub(super) fn is_hung(&self, slots: &Slots, inode: u64) -> bool {
+        let users = slots.held.users(inode);
+        !users.is_empty() && users.iter().all(|start| self.hung.contains(start))
     }
 
     /// The facts about these sockets of one address. `takes`: whether a socket gets new connections.
