@@ -15,6 +15,7 @@ use crate::event::{ContestedTraffic, OutOfReach, Remark, RunEvent};
 use crate::interpose::kept::KeptSockets;
 use crate::interpose::pending::{CallOutcome, PendingCalls};
 use crate::report::{AnsweredCall, Report, SharedAddress};
+use crate::traffic::PortKey;
 
 /// The limit of remembered remarks: each is reported once.
 const MOST_REMARKS: usize = 64;
@@ -39,6 +40,8 @@ pub(crate) struct Monitor<'a> {
     out_of_reach: bool,
     remarks: Vec<Remark>,
     is_inspecting: bool,
+    /// Ports that sockets of the run have joined since the last [`Self::take_joined`].
+    joined: BTreeSet<PortKey>,
     /// See `run_files::runtime_dir`.
     runtime: Option<OsString>,
 }
@@ -61,6 +64,7 @@ impl<'a> Monitor<'a> {
             out_of_reach: false,
             remarks: Vec::new(),
             is_inspecting: false,
+            joined: BTreeSet::new(),
             runtime,
         }
     }
@@ -106,6 +110,7 @@ impl<'a> Monitor<'a> {
             }
             Report::Bound(address) => {
                 let now = self.now();
+                self.joined.insert(PortKey::of(&address));
                 self.refused.remove(&address);
                 self.joins.bound(address, now);
             }
@@ -166,6 +171,11 @@ impl<'a> Monitor<'a> {
         std::mem::take(&mut self.refusals)
     }
 
+    /// Takes the ports that sockets of the run have joined, or are about to.
+    pub(crate) fn take_joined(&mut self) -> BTreeSet<PortKey> {
+        std::mem::take(&mut self.joined)
+    }
+
     /// Makes the next refusal of this address a new one.
     pub(crate) fn forget_refusal(&mut self, address: &Address) {
         self.refused.remove(address);
@@ -203,6 +213,7 @@ impl<'a> Monitor<'a> {
             match outcome {
                 CallOutcome::Joined(address) => {
                     self.refused.remove(&address);
+                    self.joined.insert(PortKey::of(&address));
                     self.joins.joined(address, now);
                 }
                 CallOutcome::Refused(asked) if self.is_new_refusal(&asked.address) => {

@@ -19,7 +19,9 @@ use crate::monitor::Monitor;
 use crate::report::{Report, Reporter};
 use crate::runtime::STOPPING;
 use crate::termination::{SIGTERM, Termination, descendants};
+use crate::traffic::RunTraffic;
 use crate::traffic::listens::OrderedListens;
+use crate::traffic::outside::OutsidePorts;
 
 const SIGHUP: i32 = 1;
 
@@ -35,6 +37,8 @@ pub(crate) struct PlainRun {
     /// Ends the processes that outlived their worker.
     termination: Option<Termination>,
     listens: Option<WatchedListens>,
+    /// The ports that eBPF steers.
+    ports: Option<OutsidePorts>,
 }
 
 /// The groups of a run with a policy, and the time of the next look for members that have left.
@@ -51,9 +55,11 @@ impl PlainRun {
         interposer: Box<dyn Interposer>,
         reporter: Reporter,
         running: BTreeMap<i32, u16>,
+        traffic: RunTraffic,
     ) -> Self {
         let groups = interposer.ordered_listens();
         Self {
+            ports: OutsidePorts::of(traffic),
             listens: groups.map(|groups| WatchedListens { groups, next: ROUND }),
             interposer,
             reporter,
@@ -84,6 +90,17 @@ impl PlainRun {
         }
         for (address, why) in listens.groups.take_failures() {
             monitor.tell(RunEvent::PolicyNotInForce { address, why });
+        }
+    }
+
+    /// Takes sockets that have joined a port into its state.
+    fn follow_ports(&mut self, monitor: &mut Monitor<'_>) {
+        let joined = monitor.take_joined();
+        let Some(ports) = &mut self.ports else { return };
+        for port in joined {
+            if let Some((address, why)) = ports.joined(port, &descendants()) {
+                monitor.tell(RunEvent::PolicyNotInForce { address, why });
+            }
         }
     }
 
@@ -168,11 +185,15 @@ impl Supervise for PlainRun {
 
     fn attend(&mut self, monitor: &mut Monitor<'_>) -> Progress {
         self.watch_listens(false, monitor);
+        self.follow_ports(monitor);
         self.sweep(monitor)
     }
 
     async fn finish(self, monitor: Monitor<'_>, reports: Receiver<Report>) -> u8 {
-        let Self { interposer, reporter, exits, .. } = self;
+        let Self { interposer, reporter, exits, ports, .. } = self;
+        if let Some(ports) = ports {
+            ports.finish();
+        }
         reporter.end();
         drop(reporter);
         monitor.finish(reports).await;

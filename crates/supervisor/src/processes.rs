@@ -18,6 +18,9 @@ pub(crate) const START: &str = "SAMEPORT_START";
 /// The environment variable with the name of the run.
 pub(crate) const NAME: &str = "SAMEPORT_NAME";
 
+/// The environment variable with the number of the worker, from 1.
+pub(crate) const WORKER: &str = "SAMEPORT_WORKER";
+
 /// Time limit of reading an environment, which is memory of the process.
 const READ_LIMIT: Duration = Duration::from_secs(1);
 

@@ -15,7 +15,7 @@ use crate::orphans::Orphans;
 use crate::plan::{InterposerChoice, InterposerKind, NamedOptions, RunBegin, RunPlan};
 use crate::pool::inherited;
 use crate::pool::inherited::{InheritOptions, InheritedSocket};
-use crate::traffic::RunTraffic;
+use crate::traffic::{RunTraffic, extended};
 use crate::{private_group, start};
 
 /// Runs the workers to their end, and gives the exit code: that of the workers, 128 + n for signal n.
@@ -35,6 +35,7 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
     }
     if !resumes && !stops {
         RunTraffic::of(plan)?;
+        extended::remove_stale();
     }
     let mut orphans = match &plan.named {
         Some(named) if !resumes => Orphans::find(plan, named)?,

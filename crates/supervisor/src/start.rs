@@ -27,6 +27,7 @@ use crate::report::{REPORT_QUEUE, Report, Reporter};
 use crate::runtime::{end_at_once, watch};
 use crate::service_manager;
 use crate::service_manager::WatchdogReport;
+use crate::traffic::RunTraffic;
 
 /// Workers that run, and what the event loop needs.
 pub(crate) struct StartedRun<'a> {
@@ -114,6 +115,7 @@ fn start_plain<'a>(
     plan: &RunPlan,
     mut interposer: Box<dyn Interposer>,
 ) -> Result<StartedRun<'a>, RunError> {
+    let traffic = RunTraffic::of(plan)?;
     let watchdog = WatchdogReport::new(plan)?;
     let signals = prepare(plan)?;
     let mut running = BTreeMap::new();
@@ -140,7 +142,7 @@ fn start_plain<'a>(
     match attended.and_then(|()| watch(signals).map_err(|error| RunError::System("epoll", error))) {
         Ok((runtime, signals)) => {
             let kept = interposer.kept_sockets();
-            let run = Run::Plain(PlainRun::new(interposer, reporter, running));
+            let run = Run::Plain(PlainRun::new(interposer, reporter, running, traffic));
             let clock = Duration::ZERO;
             Ok(StartedRun { run, kept, clock, sender, reports, runtime, signals, watchdog })
         }

@@ -82,7 +82,7 @@ impl NamedRun<'_> {
         options.own_group = true;
         let variables = [
             (processes::NAME, self.options.name.as_str().to_owned()),
-            ("SAMEPORT_WORKER", ordinal.to_string()),
+            (processes::WORKER, ordinal.to_string()),
             (processes::START, start.to_string()),
         ];
         let variables = variables.map(|(name, value)| (name.into(), Some(value.into())));

@@ -42,6 +42,8 @@ use crate::readiness::{Readiness, ReadinessEvent};
 use crate::report::{Report, Reporter};
 use crate::runtime::STOPPING;
 use crate::termination::{SIGTERM, Termination};
+use crate::traffic::extended;
+use crate::traffic::outside::OutsidePorts;
 use crate::workers::Workers;
 use control_endpoint::ControlEndpoint;
 use history::RunEnd;
@@ -69,6 +71,8 @@ pub(crate) struct NamedRun<'a> {
     schedule: Schedule,
     /// Events that the monitor does not have yet.
     events: Vec<RunEvent>,
+    /// The ports that eBPF steers, of a run that does not hold its sockets.
+    outside: Option<OutsidePorts>,
 }
 
 /// The times of periodic work, and the end of the run.
@@ -193,6 +197,7 @@ impl Supervise for NamedRun<'_> {
         self.take_refusals(monitor);
         self.check_ports(monitor);
         self.attend_workers(now);
+        self.follow_ports(monitor);
         self.events.drain(..).for_each(|event| monitor.tell(event));
         if self.schedule.outcome.is_none() {
             return Progress::Continues;
@@ -209,7 +214,7 @@ impl Supervise for NamedRun<'_> {
     async fn finish(self, monitor: Monitor<'_>, reports: Receiver<Report>) -> u8 {
         let history = history::of_run(self.options, &self.lifecycle, &self.workers.ends);
         let copies = self.lifecycle.copies();
-        let Self { interposer, reporter, control, schedule, pool, options, .. } = self;
+        let Self { interposer, reporter, control, schedule, pool, options, outside, .. } = self;
         let (requested, signal) = (control.stop_requested, control.stop_signal);
         let end = RunEnd { outcome: schedule.outcome, requested, signal };
         // With a full disk `status` knows nothing of the run.
@@ -221,7 +226,10 @@ impl Supervise for NamedRun<'_> {
             false => pool.settle_store().await,
         }
         control.manager.flush();
+        let mut ports = pool.extended_ports();
         drop((reporter, pool));
+        ports.extend(outside.map(|outside| outside.ports()).unwrap_or_default());
+        extended::remove_empty(ports);
         // Ends the threads that answer workers, which `monitor` waits for.
         interposer.finish();
         monitor.finish(reports).await;

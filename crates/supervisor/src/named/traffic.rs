@@ -9,7 +9,9 @@ use sameport_sys::netlink;
 use super::NamedRun;
 use crate::control::protocol::{ControlReply, FaultKind};
 use crate::event::RunEvent;
-use crate::pool::{PortKey, WorkerLoads};
+use crate::monitor::Monitor;
+use crate::pool::WorkerLoads;
+use crate::traffic::PortKey;
 
 impl NamedRun<'_> {
     /// Sets the policy of a port, if it can hold.
@@ -137,6 +139,22 @@ impl NamedRun<'_> {
     pub(super) fn report_policy(&mut self) {
         for (address, why) in self.pool.new_policy_failures() {
             self.events.push(RunEvent::PolicyNotInForce { address, why });
+        }
+    }
+
+    /// Takes sockets that have joined a port into its state, in a run that does not hold them.
+    pub(super) fn follow_ports(&mut self, monitor: &mut Monitor<'_>) {
+        let joined = monitor.take_joined();
+        if self.learns_of_listeners() {
+            return;
+        }
+        let Some(outside) = &mut self.outside else { return };
+        for port in joined {
+            let pids = self.workers.first.keys();
+            let pids = pids.flat_map(|start| self.workers.processes_of(*start, &self.pool));
+            if let Some((address, why)) = outside.joined(port, &pids.collect::<Vec<_>>()) {
+                self.events.push(RunEvent::PolicyNotInForce { address, why });
+            }
         }
     }
 }

@@ -8,6 +8,9 @@ use sameport_policy::model::{Address, Protocol};
 
 use super::slots::Slots;
 use super::steering::{Selection, Steering};
+use crate::traffic::PortKey;
+
+const EXTENDED: &str = "an eBPF program selects its members";
 
 impl Steering {
     /// Adds a gate to a group and steers all new connections to it.
@@ -17,6 +20,9 @@ impl Steering {
         }
         if address.protocol == Protocol::Udp {
             return Err("a datagram waits for no worker".into());
+        }
+        if self.is_extended(PortKey::of(address)) {
+            return Err(EXTENDED.into());
         }
         if let Some(obstacle) = self.obstacle(address) {
             return Err(obstacle);
@@ -34,8 +40,12 @@ impl Steering {
     }
 
     pub(super) fn close_all(&mut self, slots: &Slots) {
+        self.leave_extended(slots);
         let connects = |address: &&Address| address.protocol == Protocol::Tcp;
         for address in self.groups.keys().filter(connects).cloned().collect::<Vec<_>>() {
+            if self.traffic.left.contains(&PortKey::of(&address)) {
+                continue;
+            }
             if self.close(slots, &address).is_err() && !self.unordered.contains(&address) {
                 self.leave(slots, &address, true);
                 self.leaving.insert(address);
@@ -65,6 +75,8 @@ impl Steering {
 
     /// Removes the gates.
     pub(super) fn reopen_all(&mut self, slots: &Slots) {
+        self.traffic.left.clear();
+        self.traffic.released.clear();
         for address in std::mem::take(&mut self.leaving) {
             self.leave(slots, &address, false);
         }

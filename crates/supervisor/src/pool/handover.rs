@@ -81,6 +81,7 @@ impl SocketPool {
         for members in groups {
             let first = members.first().and_then(|inode| slots.held.address(*inode));
             let Some(address) = first else { continue };
+            steering.programs.insert(address.clone());
             let group = steering.groups.entry(address.clone()).or_default();
             members.iter().for_each(|inode| group.join(*inode));
         }

@@ -6,6 +6,7 @@
 mod adopt;
 mod canary;
 mod closed;
+mod extended;
 mod gates;
 mod handover;
 pub(crate) mod inherited;
@@ -40,7 +41,6 @@ use slots::Slots;
 pub(crate) use status::AddressStatus;
 use steering::Steering;
 use store::ManagerStore;
-pub(crate) use traffic::PortKey;
 pub(crate) use worker_view::{BindResult, BlockedCall, WorkerSockets};
 
 /// The held sockets of one run.
@@ -298,7 +298,8 @@ impl SocketPool {
             if state.store.name(inode).is_some() {
                 // The manager closes the socket later, perhaps after the end of this process. A selected
                 // index beyond the group would then give clients to every member, also to unused ones.
-                let _ = state.steering.prepare_removal(&state.slots, inode);
+                let PoolState { slots, steering, .. } = &mut *state;
+                let _ = steering.prepare_removal(slots, inode);
             }
             if state.store.close(inode) {
                 state.release(inode);

@@ -13,10 +13,10 @@ use sameport_policy::traffic::{
 use sameport_sys::{proc, process};
 
 use super::steering::Steering;
-use super::traffic::PortKey;
 use super::{PoolState, SocketPool};
 use crate::control::protocol::PortRules;
 use crate::handover::HandoverTraffic;
+use crate::traffic::PortKey;
 
 const NO_ORDER_OF_DATAGRAMS: &str = "the order of its datagram sockets in the kernel is not known: \
                                      it is recorded from the start of a run with --policy";
@@ -49,7 +49,11 @@ impl SocketPool {
         rules: Option<TrafficRules>,
     ) -> Vec<(Address, String)> {
         let mut state = self.state();
-        state.steering.traffic.set_rules(port, rules);
+        let PoolState { slots, steering, .. } = &mut *state;
+        if rules.is_none() && steering.is_extended(port) {
+            steering.release_extended(slots, port);
+        }
+        steering.traffic.set_rules(port, rules);
         state.steer_port(port)
     }
 

@@ -9,12 +9,13 @@ use sameport_policy::systemd::StoredName;
 use sameport_policy::traffic::classic::{ClassicGroup, NoProgram};
 use sameport_policy::traffic::steering::OrderedGroup;
 use sameport_policy::traffic::{SteeringTier, TrafficPolicy, TrafficRules, classic, decide};
+use sameport_sys::Errno;
 use sameport_sys::inspect;
 use sameport_sys::socket::WorkerSocket;
 
 use super::slots::Slots;
-use super::traffic::{PoolTraffic, PortKey};
-use crate::traffic::{RunTraffic, no_program};
+use super::traffic::PoolTraffic;
+use crate::traffic::{PortKey, RunTraffic, no_program};
 
 /// Why the members of a group cannot be told apart.
 const UNKNOWN_ORDER: &str =
@@ -40,6 +41,10 @@ pub(super) enum Selection {
     OnlyGate,
 }
 
+fn refused(errno: Errno) -> String {
+    format!("the kernel refused it: {errno}")
+}
+
 #[derive(Debug)]
 pub(crate) struct Steering {
     /// The policy of each port.
@@ -61,6 +66,8 @@ pub(crate) struct Steering {
     pub(super) unordered: BTreeSet<Address>,
     /// Addresses that are not steered, with the reason.
     pub(super) failures: BTreeMap<Address, String>,
+    /// Groups that may have a program of this run. Another program is not detached.
+    pub(super) programs: BTreeSet<Address>,
 }
 
 impl Steering {
@@ -75,12 +82,16 @@ impl Steering {
             served: BTreeMap::new(),
             unordered: BTreeSet::new(),
             failures: BTreeMap::new(),
+            programs: BTreeSet::new(),
         }
     }
 
     /// Why the members of this group cannot be told apart: the kernel counts members of other programs
     /// too.
     pub(super) fn obstacle(&self, address: &Address) -> Option<String> {
+        if self.is_extended(PortKey::of(address)) {
+            return None;
+        }
         if self.unordered.contains(address) {
             return Some(UNKNOWN_ORDER.into());
         }
@@ -114,16 +125,21 @@ impl Steering {
         if self.gates.contains_key(address) {
             return;
         }
+        if self.is_extended(PortKey::of(address)) {
+            return self.steer_extended(slots, PortKey::of(address));
+        }
         let members = slots.members(address);
         let takers = self.takers(slots, address, &members);
-        let Some(any) = self.any(slots, address) else { return };
+        if self.any(slots, address).is_none() {
+            return;
+        }
         let is_probed = self.probes.values().any(|(at, _)| at == address);
         let has_policy = self.traffic.rules(PortKey::of(address)).is_some();
         let is_plain = takers.len() == members.len() && !is_probed && !has_policy;
         let outcome = if let Some(obstacle) = (!is_plain).then(|| self.obstacle(address)).flatten()
         {
             // The kernel's hash is fair to the other members; a program would leave them out.
-            let _ = any.stop_steering();
+            let _ = self.stop(slots, address);
             Err(obstacle)
         } else {
             self.select(slots, address, Selection::ByPolicy, |inode| takers.contains(inode))
@@ -149,7 +165,7 @@ impl Steering {
     /// Sets the program of a group, or none if the kernel's hash does the same. `takes`: the members that get
     /// new connections.
     pub(super) fn select(
-        &self,
+        &mut self,
         slots: &Slots,
         address: &Address,
         selection: Selection,
@@ -175,17 +191,32 @@ impl Steering {
             _ => None,
         };
         let selected = ClassicGroup { order: &order, probes: &probes, leaving };
-        let set = match classic::program(&plan, &selected) {
-            Ok(program) => any.steer(&program),
-            Err(NoProgram::Hash) => any.stop_steering(),
-            Err(why) => return Err(no_program(why).to_owned()),
-        };
-        set.map_err(|errno| format!("the kernel refused it: {errno}"))
+        match classic::program(&plan, &selected) {
+            Ok(program) => {
+                any.steer(&program).map_err(refused)?;
+                self.programs.insert(address.clone());
+                Ok(())
+            }
+            Err(NoProgram::Hash) => self.stop(slots, address),
+            Err(why) => Err(no_program(why).to_owned()),
+        }
+    }
+
+    /// Detaches the program of this run, if the group has one.
+    fn stop(&mut self, slots: &Slots, address: &Address) -> Result<(), String> {
+        match self.any(slots, address) {
+            Some(any) if self.programs.contains(address) => {
+                any.stop_steering().map_err(refused)?;
+                self.programs.remove(address);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sets a program that gives nothing to the socket that joins the group next.
     pub(super) fn exclude_newcomers(&mut self, slots: &Slots, address: &Address) {
-        if self.obstacle(address).is_some() {
+        if self.is_extended(PortKey::of(address)) || self.obstacle(address).is_some() {
             return;
         }
         let members = slots.members(address);
@@ -197,19 +228,20 @@ impl Steering {
 
     /// Sets a program that stays right when this member leaves: the kernel moves the last member to its
     /// index. Gives the address of its group.
-    pub(super) fn prepare_removal(&self, slots: &Slots, inode: u64) -> Option<Address> {
+    pub(super) fn prepare_removal(&mut self, slots: &Slots, inode: u64) -> Option<Address> {
         let (address, _) = self.groups.iter().find(|(_, group)| group.index(&inode).is_some())?;
-        if !self.unordered.contains(address) {
-            let members = slots.members(address);
-            let gate = self.gates.get(address).map(WorkerSocket::inode);
+        let address = address.clone();
+        if !self.unordered.contains(&address) && !self.is_extended(PortKey::of(&address)) {
+            let members = slots.members(&address);
+            let gate = self.gates.get(&address).map(WorkerSocket::inode);
             let live = |inode: &u64| match gate {
                 Some(gate) => *inode == gate,
                 None => members.get(inode).copied().unwrap_or(false),
             };
             // On failure the kernel's hash selects until the next program is set.
-            let _ = self.select(slots, address, Selection::WhileLeaving(inode), live);
+            let _ = self.select(slots, &address, Selection::WhileLeaving(inode), live);
         }
-        Some(address.clone())
+        Some(address)
     }
 
     /// Removes a closed member from its group.
@@ -217,7 +249,10 @@ impl Steering {
         let Some(group) = self.groups.get_mut(address) else { return };
         group.leave(&inode);
         match group.members() {
-            [] => drop(self.groups.remove(address)),
+            [] => {
+                self.groups.remove(address);
+                self.programs.remove(address);
+            }
             [_] => drop(self.unordered.remove(address)),
             _ => {}
         }
@@ -241,6 +276,8 @@ impl Steering {
             self.failures.insert(address.clone(), UNKNOWN_ORDER.into());
         }
         let order = order.unwrap_or_else(|| members.iter().copied().collect());
+        // The supervisor before may have set one.
+        self.programs.insert(address.clone());
         let group = self.groups.entry(address.clone()).or_default();
         order.into_iter().for_each(|inode| group.join(inode));
     }
@@ -261,7 +298,7 @@ impl Steering {
     }
 
     /// The members that get new connections: those of live workers, else those that got some last.
-    fn takers(
+    pub(super) fn takers(
         &mut self,
         slots: &Slots,
         address: &Address,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sameport_policy::lifecycle::InstanceId;
-use sameport_policy::model::{Address, Protocol};
+use sameport_policy::model::Address;
 use sameport_policy::traffic::{
     CanaryShare, SocketId, TrafficFacts, TrafficMember, TrafficPolicy, TrafficRules,
 };
@@ -12,34 +12,7 @@ use sameport_sys::socket::WorkerSocket;
 
 use super::slots::Slots;
 use crate::control::protocol::{PortRules, TrafficPort};
-use crate::traffic::RunTraffic;
-
-/// A port of one protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PortKey {
-    pub(crate) protocol: Protocol,
-    pub(crate) port: u16,
-}
-
-impl PortKey {
-    /// The port of an address.
-    pub(crate) fn of(address: &Address) -> Self {
-        Self { protocol: address.protocol, port: address.port() }
-    }
-}
-
-impl From<TrafficPort> for PortKey {
-    fn from(TrafficPort { udp, port }: TrafficPort) -> Self {
-        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-        Self { protocol, port }
-    }
-}
-
-impl From<PortKey> for TrafficPort {
-    fn from(PortKey { protocol, port }: PortKey) -> Self {
-        Self { udp: protocol == Protocol::Udp, port }
-    }
-}
+use crate::traffic::{PortKey, RunTraffic};
 
 /// The rules of the ports, and the workers as selectors name them.
 #[derive(Debug)]
@@ -56,6 +29,12 @@ pub(super) struct PoolTraffic {
     pub(super) hung: BTreeSet<InstanceId>,
     /// Failures that were reported, by address.
     pub(super) told: BTreeMap<Address, String>,
+    /// Ports whose state of eBPF has the rules of this run, or had them.
+    pub(super) claimed: BTreeSet<PortKey>,
+    /// Ports on which the members of a run that stops get nothing new.
+    pub(super) left: BTreeSet<PortKey>,
+    /// Ports whose state this run has removed.
+    pub(super) released: BTreeSet<PortKey>,
 }
 
 /// A worker as its members are described.
@@ -77,6 +56,9 @@ impl PoolTraffic {
             canary: None,
             hung: BTreeSet::new(),
             told: BTreeMap::new(),
+            claimed: BTreeSet::new(),
+            left: BTreeSet::new(),
+            released: BTreeSet::new(),
         }
     }
 
@@ -114,6 +96,8 @@ impl PoolTraffic {
     }
 
     pub(super) fn set_rules(&mut self, port: PortKey, rules: Option<TrafficRules>) {
+        self.claimed.remove(&port);
+        self.released.remove(&port);
         self.ports.insert(port, rules);
     }
 

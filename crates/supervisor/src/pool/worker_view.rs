@@ -9,6 +9,7 @@ use sameport_sys::socket::WorkerSocket;
 use super::slots::{Slots, listen_shared};
 use super::steering::Steering;
 use super::{PoolState, SocketPool};
+use crate::traffic::PortKey;
 
 /// Maximum number of remembered sockets with a port of the kernel's choice. A forgotten one is held
 /// until its worker ends, which costs a descriptor.
@@ -170,6 +171,11 @@ impl WorkerSockets {
             steering.groups.entry(address.clone()).or_default().join(inode);
         }
         slots.add(socket, address, self.start);
+        let port = PortKey::of(address);
+        if !is_shared && steering.traffic.claimed.contains(&port) && steering.is_extended(port) {
+            // Not admitted before it is ready, also where members of others are.
+            steering.steer_extended(slots, port);
+        }
         self.opened(&mut state, inode, address, caller);
         Ok(())
     }

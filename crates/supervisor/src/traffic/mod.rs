@@ -4,17 +4,47 @@
 //! `sameport_policy::traffic` decides. Named runs carry a plan out with their held sockets (`pool`);
 //! `listens` does it for runs that hold none.
 
+pub(crate) mod extended;
 pub(crate) mod listens;
+pub(crate) mod outside;
 
-use sameport_policy::model::Protocol;
 use sameport_policy::model::name::RunName;
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::traffic::classic::NoProgram;
 use sameport_policy::traffic::{
     SteeringTier, TrafficFacts, TrafficPolicy, TrafficRefusal, TrafficRules, decide,
 };
 
+use crate::control::protocol::TrafficPort;
 use crate::error::{PolicyError, RunError};
 use crate::plan::{InterposerChoice, InterposerKind, PolicyChoice, RunPlan};
+
+/// A port of one protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PortKey {
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+}
+
+impl PortKey {
+    /// The port of an address.
+    pub(crate) fn of(address: &Address) -> Self {
+        Self { protocol: address.protocol, port: address.port() }
+    }
+}
+
+impl From<TrafficPort> for PortKey {
+    fn from(TrafficPort { udp, port }: TrafficPort) -> Self {
+        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+        Self { protocol, port }
+    }
+}
+
+impl From<PortKey> for TrafficPort {
+    fn from(PortKey { protocol, port }: PortKey) -> Self {
+        Self { udp: protocol == Protocol::Udp, port }
+    }
+}
 
 /// The policy of a run, and the tier that carries it out.
 #[derive(Debug, Clone)]
@@ -42,7 +72,7 @@ impl RunTraffic {
     ///
     /// [`RunError::Policy`] if this process cannot have the policy.
     pub(crate) fn of(plan: &RunPlan) -> Result<Self, RunError> {
-        let extended = extended_available();
+        let extended = extended::available();
         let tier = match extended {
             Ok(()) => SteeringTier::Extended,
             Err(_) => SteeringTier::Classic,
@@ -98,7 +128,7 @@ impl RunTraffic {
         for (protocol, rules) in [(Protocol::Tcp, self.tcp.as_ref()), (Protocol::Udp, ids)] {
             let Some(rules) = rules else { continue };
             possible(protocol, rules, self.tier_for(protocol), obstacle)
-                .map_err(|refusal| refused(refusal, extended_available().err()))?;
+                .map_err(|refusal| refused(refusal, extended::available().err()))?;
         }
         Ok(())
     }
@@ -166,9 +196,4 @@ pub(crate) fn no_program(why: NoProgram) -> &'static str {
         NoProgram::TooLong => "there are too many members for classic BPF",
         _ => "classic BPF cannot follow the policy",
     }
-}
-
-/// Whether this process can use eBPF programs for groups; the reason if not.
-pub(crate) fn extended_available() -> Result<(), String> {
-    Err("eBPF needs root".to_owned())
 }

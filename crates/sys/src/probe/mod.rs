@@ -16,6 +16,13 @@ use std::path::Path;
 
 use sameport_policy::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject};
 
+/// Whether this process can select the members of a group by eBPF: loads a program and attaches it to a group of
+/// its own. Needs CAP_BPF and CAP_NET_ADMIN, Linux 5.8.
+#[must_use]
+pub fn steering_by_ebpf() -> ProbeAnswer {
+    sockets::reuse_port_ebpf()
+}
+
 /// Runs every probe, in the order of the report. Takes some milliseconds.
 ///
 /// Starts two processes and one thread and creates a cgroup, and removes them before it returns.

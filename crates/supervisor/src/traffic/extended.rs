@@ -1,0 +1,274 @@
+//! The eBPF tier: the state of a port, which every run with a member of its groups shares, and `steer`.
+//!
+//! The state stays in the kernel while it has a member. A run that ends removes the states of its ports that
+//! have none; those of a killed run are removed by the next run that may.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::OnceLock;
+
+use sameport_policy::capability::question::ProbeAnswer;
+use sameport_policy::membership::run_line::RunLine;
+use sameport_policy::model::{Address, Member, SocketState};
+use sameport_policy::traffic::{
+    SocketId, SteeringTier, TrafficFacts, TrafficMember, TrafficPolicy, TrafficRules, decide,
+};
+use sameport_sys::bpf::traffic::{TrafficCounts, TrafficKey, TrafficOrder, TrafficState};
+use sameport_sys::inspect::SocketQuery;
+use sameport_sys::proc::{ancestor_commands, processors};
+use sameport_sys::socket::{SocketAccess, WorkerSocket};
+use sameport_sys::{inspect, netns, probe, process};
+
+use super::PortKey;
+use crate::plan::PROGRAM;
+use crate::processes;
+
+const STEERED: &str = "another program selects its members; `sameport steer` with --replace puts a policy in \
+                       its place";
+
+/// Whether this process can use eBPF programs for groups; the reason if not.
+pub(crate) fn available() -> Result<(), String> {
+    static ANSWER: OnceLock<Result<(), String>> = OnceLock::new();
+    let ask = || match probe::steering_by_ebpf() {
+        ProbeAnswer::Yes(_) => Ok(()),
+        ProbeAnswer::No(why) | ProbeAnswer::Unknown(why) => Err(why),
+    };
+    ANSWER.get_or_init(ask).clone()
+}
+
+/// A socket of this run.
+pub(crate) struct OwnSocket<'a> {
+    pub(crate) socket: &'a WorkerSocket,
+    pub(crate) member: TrafficMember,
+}
+
+/// What this run wants for a port.
+pub(crate) struct PortOrder<'a> {
+    pub(crate) port: PortKey,
+    /// `None`: whatever holds.
+    pub(crate) rules: Option<TrafficRules>,
+    /// Whether the rules replace those that hold.
+    pub(crate) claims: bool,
+    pub(crate) own: Vec<OwnSocket<'a>>,
+    /// Whether this run admits its new sockets when they are ready.
+    pub(crate) holds_newcomers: bool,
+    /// Client ports of readiness checks, with the inode of the socket that gets their connections.
+    pub(crate) probes: Vec<(u16, u64)>,
+}
+
+/// A member of another run, or of none.
+pub(crate) struct OtherMember {
+    pub(crate) member: TrafficMember,
+    /// A duplicate, if the state does not have the socket.
+    socket: Option<WorkerSocket>,
+}
+
+fn key(port: PortKey) -> Option<TrafficKey> {
+    static NETNS: OnceLock<Option<u64>> = OnceLock::new();
+    let netns = (*NETNS.get_or_init(|| netns::own_cookie().ok()))?;
+    Some(TrafficKey { netns, protocol: port.protocol, port: port.port })
+}
+
+/// Whether the port has a state.
+pub(crate) fn exists(port: PortKey) -> bool {
+    key(port).is_some_and(|key| key.path().exists())
+}
+
+fn find(port: PortKey) -> Result<Option<TrafficState>, String> {
+    let Some(key) = key(port) else { return Ok(None) };
+    TrafficState::find(key).map_err(|error| error.to_string())
+}
+
+fn recorded(state: &TrafficState) -> Option<TrafficRules> {
+    serde_json::from_str(&state.record().ok()?).ok()
+}
+
+/// The rules and the counts of a port.
+pub(crate) fn counts(port: PortKey) -> Option<(TrafficRules, TrafficCounts)> {
+    let state = find(port).ok()??;
+    Some((recorded(&state)?, state.snapshot()))
+}
+
+/// Makes the kernel follow the rules of a port. `false`: it has neither rules nor a state.
+pub(crate) fn steer(order: &PortOrder<'_>) -> Result<bool, String> {
+    let found = find(order.port)?;
+    let held = found.as_ref().and_then(recorded);
+    let rules = match (&order.rules, held.clone()) {
+        (None, None) => return Ok(false),
+        (None, Some(held)) => held,
+        // The share of a canary is the run's to set.
+        (Some(rules), Some(held)) if !order.claims => TrafficRules { canary: rules.canary, ..held },
+        (Some(rules), _) => rules.clone(),
+    };
+    let admitted = found.as_ref().map(admitted_cookies).unwrap_or_default();
+    let others = others(order, &admitted);
+    let own = order.own.iter().map(|own| own.member.clone());
+    let members = own.chain(others.iter().map(|other| other.member.clone())).collect();
+    let mut facts = TrafficFacts::new(order.port.protocol, members);
+    facts.holds_newcomers = order.holds_newcomers && others.is_empty();
+    if matches!(rules.policy, TrafficPolicy::Cpu | TrafficPolicy::Numa) {
+        facts.processors = processors();
+    }
+    let plan = decide(&facts, &rules, SteeringTier::Extended).map_err(|why| why.to_string())?;
+    let duplicates = others.iter().filter_map(|other| other.socket.as_ref());
+    let sockets: Vec<&WorkerSocket> =
+        order.own.iter().map(|own| own.socket).chain(duplicates).collect();
+    let state = match found {
+        Some(state) if held.as_ref() == Some(&rules) => {
+            state.apply(&plan, &sockets).map_err(|error| error.to_string())?;
+            state
+        }
+        found => {
+            if found.is_none() && is_steered(order) {
+                return Err(STEERED.to_owned());
+            }
+            let record = serde_json::to_string(&rules).map_err(|error| error.to_string())?;
+            let to = TrafficOrder { record: &record, plan: &plan, sockets: &sockets };
+            let key = key(order.port).ok_or("the network namespace has no cookie")?;
+            TrafficState::install(key, to, false).map_err(|error| error.to_string())?
+        }
+    };
+    let cookie = |inode: u64| {
+        order.own.iter().find(|it| it.member.socket.inode == inode)?.member.socket.cookie
+    };
+    let probes = order.probes.iter().filter_map(|(port, inode)| Some((*port, cookie(*inode)?)));
+    state.set_probes(&probes.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+    Ok(true)
+}
+
+/// The cookies of the sockets of a state, and whether each can be chosen.
+fn admitted_cookies(state: &TrafficState) -> BTreeMap<u64, bool> {
+    let members = state.snapshot().members;
+    let cookies =
+        members.iter().flat_map(|it| it.cookies.iter().map(|cookie| (*cookie, it.admitted)));
+    cookies.collect()
+}
+
+/// The members of the port's groups that are not of this run.
+pub(crate) fn others_of(port: PortKey, own: &[TrafficMember]) -> Vec<TrafficMember> {
+    let admitted = find(port).ok().flatten().as_ref().map(admitted_cookies).unwrap_or_default();
+    let own: Vec<&TrafficMember> = own.iter().collect();
+    other_members(port, &own, &admitted).into_iter().map(|(_, member)| member).collect()
+}
+
+fn others(order: &PortOrder<'_>, admitted: &BTreeMap<u64, bool>) -> Vec<OtherMember> {
+    let own: Vec<&TrafficMember> = order.own.iter().map(|own| &own.member).collect();
+    let found = other_members(order.port, &own, admitted).into_iter().map(|(seen, member)| {
+        let is_known = admitted.contains_key(&seen.socket.cookie);
+        let socket = if is_known { None } else { duplicate(&seen) };
+        OtherMember { member, socket }
+    });
+    found.collect()
+}
+
+/// Without a member of others the kernel is asked once, for a list without owners.
+fn other_members(
+    port: PortKey,
+    own: &[&TrafficMember],
+    admitted: &BTreeMap<u64, bool>,
+) -> Vec<(Member, TrafficMember)> {
+    let query = SocketQuery::only(port.protocol).on(port.port);
+    let addresses: BTreeSet<&Address> = own.iter().map(|member| &member.address).collect();
+    let inodes: BTreeSet<u64> = own.iter().map(|member| member.socket.inode).collect();
+    let is_other = |address: &Address, inode: u64, cookie: u64, state: SocketState| {
+        state == SocketState::Waiting
+            && !inodes.contains(&inode)
+            && (addresses.contains(address) || admitted.contains_key(&cookie))
+    };
+    let listed = inspect::list_without_owners(&query).unwrap_or_default();
+    if !listed.iter().any(|it| is_other(&it.address, it.inode, it.cookie, it.state)) {
+        return Vec::new();
+    }
+    let members = inspect::list_sockets(&query).map(|seen| seen.members).unwrap_or_default();
+    let others = members.into_iter().filter(|member| {
+        let it = &member.socket;
+        is_other(&it.address, it.inode, it.cookie, it.state)
+    });
+    let described = others.map(|member| {
+        let known = admitted.get(&member.socket.cookie).copied();
+        let described = describe(&member, known.unwrap_or(true));
+        (member, described)
+    });
+    described.collect()
+}
+
+/// A member of another run as the facts have it.
+fn describe(member: &Member, admitted: bool) -> TrafficMember {
+    let socket = &member.socket;
+    let id = SocketId { inode: socket.inode, cookie: Some(socket.cookie) };
+    let pids: Vec<i32> = member.processes.iter().map(|process| process.pid).collect();
+    let first = pids.first().copied();
+    let line = first.and_then(|pid| {
+        ancestor_commands(pid, PROGRAM).find_map(|command| RunLine::read(&command.words))
+    });
+    let variable = |name| first.and_then(|pid| process::env_value(pid, name));
+    let text = |value: Vec<u8>| String::from_utf8(value).ok();
+    TrafficMember {
+        pid: first,
+        others: pids.iter().skip(1).copied().collect(),
+        run: line.as_ref().and_then(|line| line.name.clone()),
+        group: line.and_then(|line| line.group),
+        worker: variable(processes::WORKER).and_then(text).and_then(|text| text.parse().ok()),
+        admitted,
+        ..TrafficMember::new(id, socket.address.clone())
+    }
+}
+
+/// A duplicate of a socket, from a process that has it open.
+fn duplicate(member: &Member) -> Option<WorkerSocket> {
+    let pids: Vec<i32> = member.processes.iter().map(|process| process.pid).collect();
+    of_processes(&HashSet::from([member.socket.inode]), &pids).pop().map(|(socket, _)| socket)
+}
+
+/// Duplicates of these sockets, each from one of these processes.
+pub(crate) fn of_processes(inodes: &HashSet<u64>, pids: &[i32]) -> Vec<(WorkerSocket, i32)> {
+    let open = inspect::descriptors_of(inodes, pids);
+    let first = |(inode, open): (u64, Vec<inspect::OpenDescriptor>)| {
+        open.into_iter().find_map(|open| {
+            match WorkerSocket::from_thread(open.pid, open.descriptor) {
+                Ok(SocketAccess::Socket(socket)) if socket.inode() == inode => {
+                    Some((socket, open.pid))
+                }
+                _ => None,
+            }
+        })
+    };
+    open.into_iter().filter_map(first).collect()
+}
+
+/// Whether another program selects the members of a group of the run.
+fn is_steered(order: &PortOrder<'_>) -> bool {
+    let inodes: BTreeSet<u64> = order.own.iter().map(|own| own.member.socket.inode).collect();
+    let query = SocketQuery::only(order.port.protocol).on(order.port.port);
+    let members = inspect::list_sockets(&query).map(|seen| seen.members).unwrap_or_default();
+    let own = members.iter().filter(|member| inodes.contains(&member.socket.inode));
+    own.filter_map(|member| member.position).any(|position| position.steered)
+}
+
+/// Removes the state of a port, after which the kernel's hash selects.
+pub(crate) fn remove(port: PortKey, sockets: &[&WorkerSocket]) -> Result<(), String> {
+    match find(port)? {
+        Some(state) => state.remove(sockets).map_err(|error| error.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// Removes the states of these ports that have no member.
+pub(crate) fn remove_empty(ports: impl IntoIterator<Item = PortKey>) {
+    ports.into_iter().filter_map(key).for_each(remove_if_empty);
+}
+
+/// Removes every state without a member: those of runs that were killed.
+pub(crate) fn remove_stale() {
+    if available().is_ok() {
+        TrafficState::list().unwrap_or_default().into_iter().for_each(remove_if_empty);
+    }
+}
+
+fn remove_if_empty(key: TrafficKey) {
+    if let Ok(Some(state)) = TrafficState::find(key)
+        && state.snapshot().members.is_empty()
+    {
+        // Another process may have removed it.
+        let _ = state.remove(&[]);
+    }
+}
