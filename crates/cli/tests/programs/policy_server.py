@@ -10,7 +10,10 @@ import threading
 
 def answer(client):
     try:
-        while client.recv(4096):
+        while asked := client.recv(4096):
+            if asked.startswith(b"KEEP"):
+                client.sendall(b"%d\n" % os.getpid())
+                continue
             client.sendall(b"HTTP/1.0 200 OK\r\n\r\n%d\n" % os.getpid())
             client.shutdown(socket.SHUT_WR)
     except OSError:

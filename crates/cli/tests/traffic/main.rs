@@ -4,4 +4,5 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 mod run_classic;
+mod run_extended;
 mod servers;

@@ -1,7 +1,7 @@
 //! A server that answers with its pid, and clients that count the answers.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -50,4 +50,22 @@ pub(crate) fn answers(to: SocketAddr, count: usize) -> BTreeMap<i32, usize> {
         *answers.entry(pid).or_default() += 1;
     }
     answers
+}
+
+/// A connection that is open until it is dropped, and the worker that has it.
+pub(crate) struct Connection {
+    pub(crate) pid: i32,
+    _stream: TcpStream,
+}
+
+/// Opens a connection, and waits for the first answer.
+pub(crate) fn hold(to: SocketAddr) -> std::io::Result<Connection> {
+    let mut stream = TcpStream::connect_timeout(&to, SOCKET_TIMEOUT)?;
+    stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
+    stream.write_all(b"KEEP\r\n\r\n")?;
+    let mut line = String::new();
+    let mut reader = BufReader::new(&stream);
+    reader.read_line(&mut line)?;
+    let pid = line.trim().parse().map_err(|_| std::io::Error::other(format!("{line:?}")))?;
+    Ok(Connection { pid, _stream: stream })
 }

@@ -10,13 +10,14 @@ use sameport_policy::traffic::{
     MemberState, MemberTraffic, PlannedMember, SteeringTier, TrafficFacts, TrafficRules,
     TrafficStatus, decide,
 };
+use sameport_sys::bpf::traffic::TrafficCounts;
 use sameport_sys::{proc, process};
 
 use super::steering::Steering;
 use super::{PoolState, SocketPool};
 use crate::control::protocol::PortRules;
 use crate::handover::HandoverTraffic;
-use crate::traffic::PortKey;
+use crate::traffic::{PortKey, extended};
 
 const NO_ORDER_OF_DATAGRAMS: &str = "the order of its datagram sockets in the kernel is not known: \
                                      it is recorded from the start of a run with --policy";
@@ -107,7 +108,8 @@ impl SocketPool {
     pub(crate) fn ports_with_rules(&self) -> BTreeSet<PortKey> {
         let state = self.state();
         let ports = state.slots.held.addresses().into_iter().map(PortKey::of);
-        ports.filter(|port| state.steering.traffic.is_set(*port)).collect()
+        let steering = &state.steering;
+        ports.filter(|port| steering.traffic.is_set(*port) || steering.is_extended(*port)).collect()
     }
 
     /// The addresses where a policy is not in force, each once for each reason.
@@ -126,17 +128,31 @@ impl SocketPool {
     /// What holds for a port; `None` if the run has no socket there.
     pub(crate) fn traffic(&self, port: PortKey, loads: &WorkerLoads) -> Option<TrafficStatus> {
         let state = self.state();
-        let facts = state.port_facts(port)?;
-        let rules = state.steering.traffic.whole_rules(port);
+        let mut facts = state.port_facts(port)?;
+        let counted = match state.steering.is_extended(port) {
+            true => extended::counts(port),
+            false => None,
+        };
+        let (held, counts) =
+            counted.map_or((None, None), |(held, counts)| (Some(held), Some(counts)));
+        if counts.is_some() {
+            facts.members.extend(extended::others_of(port, &facts.members));
+        }
+        let rules = held.unwrap_or_else(|| state.steering.traffic.whole_rules(port));
         // Of this tier every policy has a plan, also one that is not in force.
         let plan = decide(&facts, &rules, SteeringTier::Extended);
         let in_force = state.in_force(port);
-        let has_program = state.steering.traffic.rules(port).is_some() && in_force.is_ok();
+        let follows = state.steering.traffic.rules(port).is_some() && in_force.is_ok();
+        let tier = match &counts {
+            Some(_) => Some(SteeringTier::Extended),
+            None => follows.then_some(SteeringTier::Classic),
+        };
         let shares = plan.as_ref().map(wanted_shares).unwrap_or_default();
         let planned = plan.iter().flat_map(|plan| &plan.members);
         let members = planned.zip(shares).map(|(member, share)| {
             let share = share.filter(|_| in_force.is_ok());
-            state.member_traffic(port, member, share, loads)
+            let seen = state.member_traffic(port, member, share, loads);
+            counts.iter().fold(seen, |seen, counts| counted_member(member, seen, counts))
         });
         let members = members.collect();
         let addresses: BTreeSet<String> =
@@ -149,13 +165,41 @@ impl SocketPool {
             protocol: port.protocol,
             port: port.port,
             addresses: addresses.into_iter().collect(),
-            tier: has_program.then_some(state.steering.traffic.run.tier),
+            tier,
             rules,
             in_force,
             members,
-            choices: None,
+            choices: counts.as_ref().map(|counts| chosen(counts) + counts.missed),
             remarks,
         })
+    }
+}
+
+/// How often a member of a port was chosen.
+fn chosen(counts: &TrafficCounts) -> u64 {
+    counts.members.iter().map(|member| member.chosen).sum()
+}
+
+/// A member with what the eBPF programs count.
+fn counted_member(
+    member: &PlannedMember,
+    seen: MemberTraffic,
+    counts: &TrafficCounts,
+) -> MemberTraffic {
+    let is_of = |cookie: &u64| member.sockets.iter().any(|socket| socket.cookie == Some(*cookie));
+    let Some(counted) = counts.members.iter().find(|it| it.cookies.iter().any(is_of)) else {
+        return seen;
+    };
+    let all = chosen(counts);
+    // Exact in a float: below 2⁵³.
+    #[expect(clippy::cast_precision_loss, reason = "a share needs three digits")]
+    let share = (all > 0).then(|| counted.chosen as f64 / all as f64);
+    MemberTraffic {
+        share_seen: share,
+        chosen: Some(counted.chosen),
+        open: Some(counted.open),
+        state: if counted.hung || counted.full { MemberState::Hung } else { seen.state },
+        ..seen
     }
 }
 

@@ -1,0 +1,199 @@
+//! `run --policy` with eBPF. Needs root; each test has a port of its own in the machine's namespace.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::harness::named_run::{NamedRun, RunSetup, while_clients_served};
+use crate::harness::{
+    Process, User, eventually, free_port, is_root, kill, skip, spawn_process, start, start_run,
+};
+use crate::servers::{Connection, answers, hold, server};
+
+/// The pinned states of a port.
+fn pins(port: u16) -> Vec<PathBuf> {
+    let ending = format!("-tcp-{port}");
+    let pins = std::fs::read_dir("/sys/fs/bpf/sameport/traffic").into_iter().flatten().flatten();
+    let named = pins.filter(|pin| pin.file_name().to_string_lossy().ends_with(&ending));
+    named.map(|pin| pin.path()).collect()
+}
+
+/// Why eBPF is not at hand here.
+fn obstacle() -> Option<&'static str> {
+    if !is_root() {
+        return Some("not root");
+    }
+    let doctor = start(User::Current, &["doctor", "--json"]).wait().stdout;
+    (!doctor.contains("\"steer\"")).then_some("no eBPF")
+}
+
+fn command(port: u16) -> Option<Vec<String>> {
+    let mut command = server()?;
+    command[2] = port.to_string();
+    Some(command)
+}
+
+fn plain(options: &[&str], copies: usize, port: u16) -> Option<Process> {
+    let command = command(port)?;
+    let copies = copies.to_string();
+    let options: Vec<&str> = ["-n", &copies].into_iter().chain(options.iter().copied()).collect();
+    Some(start_run(User::Current, &options, &command))
+}
+
+/// Opens connections, one after the other, and waits until each worker has the same number.
+fn are_even(to: SocketAddr, copies: usize) -> Option<Vec<Connection>> {
+    let open: Vec<Connection> = (0..copies * 3).map(|_| hold(to).unwrap()).collect();
+    let workers: BTreeSet<i32> = open.iter().map(|it| it.pid).collect();
+    let is_even = |pid: &i32| open.iter().filter(|it| it.pid == *pid).count() == 3;
+    (workers.len() == copies && workers.iter().all(is_even)).then_some(open)
+}
+
+/// Every interposer; nothing of ours stays after the run.
+#[test]
+fn a_plain_run_gives_each_worker_the_same_number_of_connections() {
+    if let Some(why) = obstacle() {
+        return skip("traffic-extended-plain", why);
+    }
+    for via in ["seccomp", "preload", "cgroup"] {
+        let port = free_port();
+        let options = ["--policy", "least-connections", "--via", via];
+        let Some(run) = plain(&options, 3, port) else {
+            return skip("traffic-extended-plain", "no python3");
+        };
+        let to = ([127, 0, 0, 1], port).into();
+        let even = eventually(|| (!pins(port).is_empty()).then(|| are_even(to, 3))?);
+        assert!(even.is_some(), "{via}: {}", run.stderr());
+        drop(even);
+        run.terminate();
+        assert!(pins(port).is_empty(), "{via}: {:?}", pins(port));
+    }
+}
+
+fn named(options: &[&str]) -> Option<NamedRun> {
+    let mut command = server()?;
+    command.push("6".to_owned());
+    Some(RunSetup::new(User::Current).run(options, &command))
+}
+
+/// What `status` says of the only port.
+fn traffic(run: &NamedRun) -> serde_json::Value {
+    run.status()["traffic"][0].clone()
+}
+
+#[test]
+fn a_named_run_keeps_its_policy_and_counts() {
+    if let Some(why) = obstacle() {
+        return skip("traffic-extended-named", why);
+    }
+    let Some(run) = named(&["-n", "3", "--policy", "least-connections"]) else {
+        return skip("traffic-extended-named", "no python3");
+    };
+    let (v4, v6) = (run.setup.address(), ([0, 0, 0, 0, 0, 0, 0, 1], run.setup.port).into());
+    run.wait_for_ready(3);
+    let open = eventually(|| are_even(v4, 3)).expect("least-connections");
+    let held = traffic(&run);
+    assert_eq!(held["tier"], "ebpf", "{held}");
+    let counts = |traffic: &serde_json::Value| -> Vec<u64> {
+        let members = traffic["members"].as_array().unwrap();
+        members.iter().map(|member| member["open"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(counts(&held), [3, 3, 3], "{held}");
+    // The two sockets of a worker are one member.
+    let more: Vec<Connection> = (0..3).map(|_| hold(v6).unwrap()).collect();
+    assert_eq!(more.iter().map(|it| it.pid).collect::<BTreeSet<_>>().len(), 3);
+    assert_eq!(counts(&traffic(&run)), [4, 4, 4]);
+    drop(more);
+    while_clients_served(&run, v4, || run.verb("reexec", &[]));
+    let after = eventually(|| (counts(&traffic(&run)) == [3, 3, 3]).then_some(()));
+    assert!(after.is_some(), "{}", traffic(&run));
+    drop(open);
+    while_clients_served(&run, v6, || run.verb("restart", &[]));
+    while_clients_served(&run, v4, || {
+        run.verb("scale", &["1"]);
+        run.verb("scale", &["3"]);
+    });
+    run.wait_for_ready(3);
+    let is_even = || are_even(v4, 3).map(drop);
+    assert!(eventually(is_even).is_some(), "{}", traffic(&run));
+    let port = run.setup.port;
+    run.stop();
+    assert!(pins(port).is_empty(), "{:?}", pins(port));
+}
+
+/// A worker that does not accept is named, and gets at most the connections that fill its queue.
+#[test]
+fn a_hung_worker_is_named() {
+    if let Some(why) = obstacle() {
+        return skip("traffic-extended-hung", why);
+    }
+    let Some(run) = named(&["-n", "2", "--policy", "two-choices"]) else {
+        return skip("traffic-extended-hung", "no python3");
+    };
+    let stopped = *run.wait_for_ready(2).first().unwrap();
+    kill(stopped, libc::SIGSTOP);
+    let text = eventually(|| {
+        let text = run.verb("status", &[]).stdout;
+        text.contains(&format!("(pid {stopped}) is hung")).then_some(())
+    });
+    kill(stopped, libc::SIGCONT);
+    assert!(text.is_some(), "{}", run.status());
+    run.stop();
+}
+
+/// Two runs of a group share the state: each admits its own workers, and one that stops leaves the port to
+/// the other.
+#[test]
+fn runs_of_a_group_share_the_state() {
+    if let Some(why) = obstacle() {
+        return skip("traffic-extended-group", why);
+    }
+    let options = ["-n", "2", "--policy", "least-connections", "--group", "traffic-group"];
+    let Some(one) = named(&options) else {
+        return skip("traffic-extended-group", "no python3");
+    };
+    one.wait_for_ready(2);
+    let mut command = server().unwrap();
+    command.push("6".to_owned());
+    let setup = RunSetup { port: one.setup.port, ..RunSetup::new(User::Current) };
+    let other = setup.run(&options, &command);
+    other.wait_for_ready(2);
+    let to = one.setup.address();
+    assert!(eventually(|| are_even(to, 4).map(drop)).is_some(), "{}", traffic(&one));
+    let status = traffic(&one);
+    assert_eq!(status["members"].as_array().unwrap().len(), 4, "{status}");
+    while_clients_served(&one, to, || {
+        other.verb("restart", &[]);
+        other.stop();
+    });
+    let left = one.wait_for_ready(2);
+    let served: BTreeSet<i32> = answers(to, 8).into_keys().collect();
+    assert_eq!(served, left);
+    let port = one.setup.port;
+    one.stop();
+    assert!(pins(port).is_empty(), "{:?}", pins(port));
+}
+
+/// The state of a run that was killed with its workers is removed by the next run.
+#[test]
+fn a_killed_run_leaves_nothing_for_long() {
+    if let Some(why) = obstacle() {
+        return skip("traffic-extended-killed", why);
+    }
+    let Some(run) = named(&["-n", "2", "--policy", "random"]) else {
+        return skip("traffic-extended-killed", "no python3");
+    };
+    let workers = run.wait_for_ready(2);
+    let NamedRun { setup, supervisor } = run;
+    assert!(!pins(setup.port).is_empty());
+    supervisor.signal(libc::SIGKILL);
+    supervisor.wait();
+    // The workers serve on, and so does the policy.
+    let served: BTreeSet<i32> = answers(setup.address(), 16).into_keys().collect();
+    assert_eq!(served, workers);
+    workers.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
+    let is_gone = || {
+        spawn_process(setup.command(&["run", "--", "true"])).wait();
+        pins(setup.port).is_empty().then_some(())
+    };
+    assert!(eventually(is_gone).is_some(), "{:?}", pins(setup.port));
+}
