@@ -15,6 +15,7 @@ Examples:
   sameport steer 8080 weights web=9 web-v2=1     nine in ten new connections for web
   sameport steer 8080 4130=0                     nothing new for pid 4130
   sameport steer 8080 standby web=0 backup=1     backup serves only while web cannot
+  sameport steer 443/udp sticky --connection-id  a QUIC connection stays where its id says
   sameport steer 8080 off                        the kernel's hash again";
 
 const AFTER: &str = "\
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// Weights of members, or ranks with `standby`
     #[arg(value_name = "MEMBER=VALUE")]
     values: Vec<MemberValue>,
+    /// Keep a QUIC connection at the member whose socket its connection id names: docs/udp.md
+    #[arg(long, requires = "policy")]
+    connection_id: bool,
     /// Replace the program of another that selects among the members, or what is left of another version
     #[arg(long, requires = "policy")]
     replace: bool,
@@ -120,14 +124,26 @@ pub(crate) fn run(args: Args) -> VerbResult {
             return Err(Failure::usage("`on` and `off` take no values of members")
                 .hint("name a policy, such as weights web=9 web-v2=1"));
         }
+        Some(SteerWord::Off) if args.connection_id => {
+            return Err(Failure::usage("`off` follows no connection ids").hint("leave one out"));
+        }
+        // For datagrams every tier has the same default.
+        Some(SteerWord::On) if args.connection_id => SteerChange::Rules {
+            policy: Some(TrafficPolicy::Random),
+            values: args.values,
+            connection_ids: true,
+        },
         Some(SteerWord::On) => SteerChange::On,
         Some(SteerWord::Off) => SteerChange::Off,
-        Some(SteerWord::Policy(policy)) => {
-            SteerChange::Rules { policy: Some(policy), values: args.values }
-        }
+        Some(SteerWord::Policy(policy)) => SteerChange::Rules {
+            policy: Some(policy),
+            values: args.values,
+            connection_ids: args.connection_id,
+        },
         Some(SteerWord::Value(first)) => SteerChange::Rules {
             policy: None,
             values: [first].into_iter().chain(args.values).collect(),
+            connection_ids: args.connection_id,
         },
     };
     let Some(status) = steer(&args.on, &change, args.replace)? else {

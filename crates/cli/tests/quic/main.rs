@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod client;
+mod groups;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod runs;

@@ -13,20 +13,20 @@ use crate::harness::{
 };
 use crate::server::{RANDOM_IDS, SERVES};
 
-const CLIENTS: usize = 16;
+pub(crate) const CLIENTS: usize = 16;
 
 /// The command of a worker.
-fn server() -> [String; 4] {
+pub(crate) fn server() -> [String; 4] {
     let program = std::env::current_exe().unwrap().into_os_string().into_string().unwrap();
     [program, "--exact".to_owned(), "server::serves_quic".to_owned(), "--nocapture".to_owned()]
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(work)
 }
 
-async fn connect(count: usize, to: SocketAddr) -> Vec<QuicClient> {
+pub(crate) async fn connect(count: usize, to: SocketAddr) -> Vec<QuicClient> {
     let mut clients = vec![];
     for _ in 0..count {
         clients.push(QuicClient::connect(to).await.unwrap());
@@ -34,12 +34,12 @@ async fn connect(count: usize, to: SocketAddr) -> Vec<QuicClient> {
     clients
 }
 
-fn pids(clients: &[QuicClient]) -> BTreeSet<i32> {
+pub(crate) fn pids(clients: &[QuicClient]) -> BTreeSet<i32> {
     clients.iter().map(|client| client.pid).collect()
 }
 
 /// The clients without an answer of their process within this time, after each has changed its port.
-async fn lost(clients: &[QuicClient], limit: Duration) -> Vec<String> {
+pub(crate) async fn lost(clients: &[QuicClient], limit: Duration) -> Vec<String> {
     let mut asked = tokio::task::JoinSet::new();
     for client in clients {
         client.migrate();

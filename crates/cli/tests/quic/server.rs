@@ -15,6 +15,9 @@ pub(crate) const SERVES: &str = "SAMEPORT_TEST_QUIC";
 /// If set, connection ids are random, as every QUIC library makes them by default.
 pub(crate) const RANDOM_IDS: &str = "SAMEPORT_TEST_QUIC_RANDOM";
 
+/// If set, the server shares its port itself (SO_REUSEPORT).
+pub(crate) const SHARES: &str = "SAMEPORT_TEST_QUIC_SHARES";
+
 /// Connection ids with the low half of the socket's cookie: an octet whose first three bits are not 1, four
 /// octets of the socket, and seven random ones.
 #[derive(Clone, Copy)]
@@ -63,7 +66,10 @@ fn serves_quic() {
 /// Answers every request of every connection with the pid. After SIGTERM no new connection is accepted,
 /// and the process exits when the last one has ended.
 async fn serve(address: &str) {
-    let socket = UdpSocket::bind(address).unwrap();
+    let socket = match std::env::var_os(SHARES) {
+        None => UdpSocket::bind(address).unwrap(),
+        Some(_) => shared(address.parse().unwrap()),
+    };
     let mut config = quinn::EndpointConfig::default();
     if std::env::var_os(RANDOM_IDS).is_none() {
         let ids = SocketIds::of(&socket);
@@ -91,6 +97,14 @@ async fn serve(address: &str) {
     }
     endpoint.set_server_config(None);
     endpoint.wait_idle().await;
+}
+
+fn shared(address: std::net::SocketAddr) -> UdpSocket {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.into()
 }
 
 /// A key without certificate (RFC 7250), which the client takes from anyone.

@@ -52,7 +52,11 @@ impl TopAction {
                 drain(&port(*group), member, *undo).map(drop).map_err(Failure::from)
             }
             Self::Step { group, values, .. } => {
-                let change = SteerChange::Rules { policy: None, values: values.clone() };
+                let change = SteerChange::Rules {
+                    policy: None,
+                    values: values.clone(),
+                    connection_ids: false,
+                };
                 let done = steer(&port(*group), &change, false);
                 match done.map(|status| status.map_or(Ok(()), |status| status.in_force)) {
                     Ok(Ok(())) => Ok(()),

@@ -81,13 +81,17 @@ pub(super) fn steer(port: &PortMembers, change: &SteerChange, replace: bool) -> 
             let policy = TrafficPolicy::default_of(SteeringTier::Extended, port.protocol);
             TrafficRules::new(policy)
         }
-        SteerChange::Rules { policy: Some(policy), values } => {
-            TrafficRules { values: values.clone(), ..TrafficRules::new(*policy) }
-        }
-        SteerChange::Rules { policy: None, values } => {
+        SteerChange::Rules { policy, values, connection_ids } => {
             let hash = || TrafficRules::new(TrafficPolicy::Hash);
-            let rules = held.as_ref().map_or_else(hash, |held| held.record.rules.clone());
-            with_values(rules, values)
+            let present = || held.as_ref().map_or_else(hash, |held| held.record.rules.clone());
+            let mut rules = match policy {
+                Some(policy) => {
+                    TrafficRules { values: values.clone(), ..TrafficRules::new(*policy) }
+                }
+                None => with_values(present(), values),
+            };
+            rules.connection_ids |= connection_ids;
+            rules
         }
     };
     let drained = held.as_ref().map(|held| held.drained(port)).unwrap_or_default();
@@ -174,7 +178,10 @@ fn install(
     let order = TrafficOrder { record: &record, plan: &plan, sockets: &sockets };
     let failed = |error| state_error(port, error);
     // Another program takes the kernel some 100 ms; edits of maps take none.
-    let same = held.filter(|held| self::followed(&held.record.rules, port).policy == plan.policy);
+    let same = held.filter(|held| {
+        let before = self::followed(&held.record.rules, port);
+        (before.policy, before.connection_ids) == (plan.policy, plan.connection_ids)
+    });
     let is_amended = match same.filter(|_| is_steered_whole(port)) {
         Some(held) => held.state.amend(order).map_err(failed)?,
         None => false,

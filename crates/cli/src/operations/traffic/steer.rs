@@ -26,8 +26,9 @@ pub(crate) enum SteerChange {
     On,
     /// The hash of the kernel, and nothing of sameport.
     Off,
-    /// This policy, or the one that holds, with these values.
-    Rules { policy: Option<TrafficPolicy>, values: Vec<MemberValue> },
+    /// This policy, or the one that holds, with these values. Connection ids of QUIC are followed if it says
+    /// so, or if the policy that holds does.
+    Rules { policy: Option<TrafficPolicy>, values: Vec<MemberValue>, connection_ids: bool },
 }
 
 /// Changes the traffic of a port. `replace`: also where another's program selects the members, or something of
@@ -63,13 +64,14 @@ fn by_supervisor(run: &OnlyRun, port: &PortMembers, change: &SteerChange) -> Res
     match change {
         SteerChange::On => run.steer_by_default(),
         SteerChange::Off => run.steer(None),
-        SteerChange::Rules { policy: Some(policy), values } => {
-            let rules = TrafficRules { values: values.clone(), ..TrafficRules::new(*policy) };
-            check(port, &rules)?;
-            run.steer(Some(rules))
-        }
-        SteerChange::Rules { policy: None, values } => {
-            let rules = with_values(run.status()?.rules, values);
+        SteerChange::Rules { policy, values, connection_ids } => {
+            let mut rules = match policy {
+                Some(policy) => {
+                    TrafficRules { values: values.clone(), ..TrafficRules::new(*policy) }
+                }
+                None => with_values(run.status()?.rules, values),
+            };
+            rules.connection_ids |= connection_ids;
             check(port, &rules)?;
             run.steer(Some(rules))
         }
