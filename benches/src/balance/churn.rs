@@ -7,12 +7,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::bench::{Args, Bench};
-use super::callers::Enough;
+use super::callers::{CallCounts, Enough};
 use super::chooser::{BalanceArm, Chooser};
 use super::figures::{BalanceFigure, Bound};
 use super::group::{BalancedGroup, GroupPlan};
 use super::measure::BalanceMeasure;
 use crate::error::BenchError;
+use crate::figures::median;
 use crate::harness::{PATIENCE, find_program, start, subject};
 
 /// Members that always stay.
@@ -20,6 +21,9 @@ const STAYING: u16 = 4;
 /// Processes whose listeners join and leave together.
 const PROCESSES: u16 = 8;
 const SOCKETS: u16 = 32;
+
+/// Parts of the measurement of a choice, of which the lowest counts.
+const SLICES: u32 = 10;
 
 /// 256 members beside four join and leave, again and again. Nothing may be lost.
 pub(crate) fn churn(bench: &Bench, args: &Args) -> Result<Vec<BalanceFigure>, BenchError> {
@@ -57,6 +61,8 @@ fn one_churn(bench: &Bench, arm: BalanceArm, times: u32) -> Result<BalanceFigure
     let time = EVERY * times + Duration::from_millis(500);
     let enough = Enough { connections: u64::MAX, time };
     let (counts, _) = group.callers(16, PATIENCE).call(enough)?;
+    // The rest of the group has to be still for the next command.
+    group.processes.truncate(STAYING.into());
     if arm.chooser == Chooser::Ebpf {
         group.done(&["steer", &port, "off"])?;
     }
@@ -103,26 +109,42 @@ fn one_choice(
 ) -> Result<BalanceFigure, BenchError> {
     let plain = BalanceArm::new(Chooser::Hash, "hash");
     let mut group = BalancedGroup::start(plain, GroupPlan::of(members), &bench.sameport)?;
-    group.members(members)?;
+    let pids = group.members(members)?;
     let port = group.address.port().to_string();
     let known = programs()?;
-    group.done(&["steer", &port, arm.policy])?;
-    let enough = Enough { connections: 20_000, time: Duration::from_secs_f64(seconds) };
-    let (counts, _) = group.callers(8, PATIENCE).call(enough)?;
-    let after = programs()?;
+    let values = pids.iter().zip(1..).map(|(pid, weight)| format!("{pid}={weight}"));
+    let values: Vec<String> = values.filter(|_| arm.policy == "weights").collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    group.done(&[&["steer", &port, arm.policy], &values[..]].concat())?;
+    let time = Duration::from_secs_f64(seconds / f64::from(SLICES));
+    let enough = Enough { connections: 2000, time };
+    let (mut slices, mut counts, mut choices) = (Vec::new(), CallCounts::default(), 0.0);
+    let mut before = (0, 0);
+    for _ in 0..SLICES {
+        let (of_slice, _) = group.callers(8, PATIENCE).call(enough)?;
+        counts.add(&of_slice);
+        let after = programs()?;
+        let new = after.iter().filter(|(id, _)| !known.contains_key(id)).map(|(_, it)| *it);
+        // Of several programs it is the one that ran for these connections.
+        let now = new.min_by_key(|(_, runs)| runs.abs_diff(counts.connections));
+        let now = now.ok_or("no program of the type sk_reuseport is new")?;
+        #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
+        let (nanoseconds, runs) =
+            (now.0.saturating_sub(before.0) as f64, now.1.saturating_sub(before.1) as f64);
+        if runs > 0.0 {
+            slices.push(nanoseconds / runs);
+            choices += runs;
+        }
+        before = now;
+    }
     group.done(&["steer", &port, "off"])?;
-    let new = after.iter().filter(|(id, _)| !known.contains_key(id)).map(|(_, figures)| *figures);
-    // Of several programs it is the one that ran for these connections.
-    let (nanoseconds, runs) = new
-        .min_by_key(|(_, runs)| runs.abs_diff(counts.connections))
-        .ok_or("no program of the type sk_reuseport is new")?;
-    #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
-    let (mean, runs) = (nanoseconds as f64 / runs.max(1) as f64, runs as f64);
+    // Other load only adds: it evicts the maps from the caches.
+    let lowest = slices.iter().copied().fold(f64::INFINITY, f64::min);
     let mut figure =
-        BalanceFigure::new(BalanceMeasure::Choice, arm, members, "ns", mean).counts(counts);
-    figure.details = vec![("choices", runs)];
+        BalanceFigure::new(BalanceMeasure::Choice, arm, members, "ns", lowest).range(&slices);
+    figure.details = vec![("median", median(slices.iter().copied())), ("choices", choices)];
     figure.is_count = false;
-    Ok(figure)
+    Ok(figure.counts(counts))
 }
 
 /// Nanoseconds and runs of each program of the type `sk_reuseport`, by its number.

@@ -70,7 +70,7 @@ pub(crate) struct EndingClient {
 
 impl EndingClient {
     pub(crate) fn new(number: u8) -> Self {
-        let state = u64::from(number) * 0x9e37_79b9_7f4a_7c15 + 1;
+        let state = u64::from(number) + 1;
         let (held, silent) = (VecDeque::new(), VecDeque::new());
         Self { number, state, held, silent, counts: CallCounts::default() }
     }

@@ -15,7 +15,7 @@ pub(crate) enum BalanceMeasure {
     Sticky,
     /// `upgrade --canary`, `--promote` and `--rollback` under load: lost connections
     Canary,
-    /// Nanoseconds of one choice, by the kernel's statistics
+    /// Nanoseconds of one choice, by the kernel's statistics: the lowest of ten parts
     Choice,
     /// Connections per second
     Rate,
