@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u16).range(1..=60_000))]
     pub(crate) clients: u16,
     /// Seconds of each measurement of `stopped`, `choice`, `rate` and `heavy`
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.5)]
     pub(crate) seconds: f64,
     /// Rounds of `rate`
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub(crate) patience: u64,
     /// Promotions, and rollbacks, of `canary`
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) canaries: u32,
     /// How often the members of `churn` join and leave
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]

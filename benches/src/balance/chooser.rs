@@ -24,6 +24,9 @@ impl Chooser {
         [Self::Hash, Self::Classic, Self::Ebpf, Self::Haproxy, Self::Nginx, Self::Shared];
 }
 
+/// The kernel's hash, and its own migration of queues.
+pub(crate) const MIGRATES: &str = "tcp_migrate_req";
+
 /// A chooser with its policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct BalanceArm {
@@ -39,6 +42,7 @@ impl BalanceArm {
     pub(crate) fn name(self) -> String {
         let policy = self.policy;
         match self.chooser {
+            Chooser::Hash if policy == MIGRATES => format!("kernel hash, {policy}"),
             Chooser::Hash => "kernel hash".to_owned(),
             Chooser::Classic => format!("sameport, classic BPF, {policy}"),
             Chooser::Ebpf => format!("sameport, eBPF, {policy}"),

@@ -226,7 +226,9 @@ fn found(value: &Value) -> Option<&Vec<Value>> {
 
 /// Connections of each process, from `ss`.
 fn real(port: &str) -> Result<OpenOfPid, BenchError> {
-    let filter = ["-Htnp", "state", "established", "state", "close-wait", "sport", "=", port];
+    // With the address: the port of a client can be the same number.
+    let from = format!("127.0.0.1:{port}");
+    let filter = ["-Htnp", "state", "established", "state", "close-wait", "src", &from];
     let output = Command::new("ss").args(filter).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("ss: {error}"))?;
     if !output.status.success() {
