@@ -3,6 +3,7 @@
 pub(crate) mod actions;
 pub(crate) mod feed;
 mod runs;
+mod states;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,12 +147,15 @@ impl TopSource {
             accepted: it.accepted,
             owner: it.owner,
         });
+        let at = self.start.elapsed();
+        let mut traffic = self.traffic(runs);
+        states::add_counts(&mut traffic, &listeners, at);
         Ok(TopLook {
-            at: self.start.elapsed(),
+            at,
             listeners,
             connections: connections.collect(),
             passive_opens: passive_opens(),
-            traffic: self.traffic(runs),
+            traffic,
             complete: snapshot.complete,
         })
     }
