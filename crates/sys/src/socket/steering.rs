@@ -152,5 +152,8 @@ impl WorkerSocket {
 }
 
 #[cfg(test)]
+#[path = "classic_tests.rs"]
+mod classic_tests;
+#[cfg(test)]
 #[path = "steering_tests.rs"]
 mod tests;

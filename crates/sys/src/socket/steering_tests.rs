@@ -14,7 +14,7 @@ use crate::socket::own_sockets::{
 };
 
 /// The number of connections that each listener got. Closes the connections.
-fn counts(listeners: &[&TcpListener], connections: usize) -> Vec<usize> {
+pub(super) fn counts(listeners: &[&TcpListener], connections: usize) -> Vec<usize> {
     let to = listeners[0].local_addr().unwrap();
     let clients: Vec<_> = (0..connections).map(|_| TcpStream::connect(to).unwrap()).collect();
     let mut counts = vec![0; listeners.len()];
@@ -29,7 +29,7 @@ fn counts(listeners: &[&TcpListener], connections: usize) -> Vec<usize> {
 }
 
 /// Accepts a queued connection.
-fn accepted(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+pub(super) fn accepted(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     listener.set_nonblocking(true).unwrap();
     match listener.accept() {
         Ok(connection) => Some(connection),
@@ -39,7 +39,7 @@ fn accepted(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
 }
 
 /// Listeners on one address, with a port that the kernel picks for the first.
-fn group<const COUNT: usize>(ip: &str) -> [TcpListener; COUNT] {
+pub(super) fn group<const COUNT: usize>(ip: &str) -> [TcpListener; COUNT] {
     let first = listener(&format!("{ip}:0"));
     let at = first.local_addr().unwrap().to_string();
     let mut first = Some(first);
