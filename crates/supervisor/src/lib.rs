@@ -50,7 +50,7 @@ pub use event::{AnswerTrouble, ContestedTraffic, OutOfReach, Remark, RunEvent};
 pub use handover::HANDOVER_FD;
 pub use launch::{LaunchOptions, UserError, WorkerUser};
 pub use plan::{
-    ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PolicyChoice,
+    ChildrenMode, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PolicyChoice,
     PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan, SharingScope,
 };
 pub use run::run;

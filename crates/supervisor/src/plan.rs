@@ -14,7 +14,7 @@ use sameport_policy::stop_signal::StopSignal;
 use sameport_policy::systemd::Activation;
 use sameport_policy::traffic::TrafficPolicy;
 use sameport_policy::watchdog::WatchdogVariables;
-pub use sameport_sys::preload::ChildPolicy;
+pub use sameport_sys::preload::ChildrenMode;
 
 use crate::bind_options::BindOptions;
 use crate::launch::LaunchOptions;
@@ -63,7 +63,7 @@ pub struct PreloadOptions {
     /// The bytes of the library, or why this build has none.
     pub library: Result<&'static [u8], &'static str>,
     /// Whether the library stays loaded in programs that a worker executes.
-    pub child_policy: ChildPolicy,
+    pub children: ChildrenMode,
 }
 
 /// The environment variables that a run reads.

@@ -23,6 +23,7 @@ const PAGES: &[&str] = &[
     "docs/guides/README",
     "docs/guides/deploy",
     "docs/guides/canary",
+    "docs/guides/traffic",
     "docs/guides/taken",
     "docs/guides/protect",
     "docs/guides/systemd",
@@ -259,6 +260,11 @@ fn deploy() {
 #[test]
 fn canary() {
     run("docs/guides/canary");
+}
+
+#[test]
+fn traffic() {
+    run("docs/guides/traffic");
 }
 
 #[test]

@@ -96,7 +96,11 @@ pub fn decide(
     let members: Vec<PlannedMember> = joined
         .iter()
         .zip(values.members)
-        .map(|(sockets, (weight, rank))| planned(sockets, weight, rank, rules.policy, &mut dealt))
+        .zip(keys(&joined))
+        .map(|((sockets, (weight, rank)), key)| {
+            let place = place(sockets, rules.policy).or_else(|| dealt.next());
+            planned(sockets, weight, rank, key, place)
+        })
         .collect();
     let takes = |canary: bool| members.iter().any(|it| it.takes() && it.canary == canary);
     Ok(TrafficPlan {
@@ -218,20 +222,13 @@ fn planned(
     sockets: &[&TrafficMember],
     weight: u32,
     rank: u8,
-    policy: TrafficPolicy,
-    dealt: &mut impl Iterator<Item = u32>,
+    key: u64,
+    place: Option<u32>,
 ) -> PlannedMember {
-    let place = match policy {
-        TrafficPolicy::Cpu => {
-            sockets.iter().find_map(|it| it.incoming_cpu).or_else(|| dealt.next())
-        }
-        TrafficPolicy::Numa => sockets.iter().find_map(|it| it.node).or_else(|| dealt.next()),
-        _ => None,
-    };
     PlannedMember {
         sockets: sockets.iter().map(|it| it.socket).collect(),
         pid: sockets[0].pid,
-        key: key(sockets[0]),
+        key,
         weight,
         rank,
         canary: sockets[0].canary,
@@ -240,12 +237,34 @@ fn planned(
     }
 }
 
-/// A number that depends on the worker, else on the socket (FNV-1a).
-fn key(socket: &TrafficMember) -> u64 {
+/// The processor or the node that the program chose.
+fn place(sockets: &[&TrafficMember], policy: TrafficPolicy) -> Option<u32> {
+    sockets.iter().find_map(|it| match policy {
+        TrafficPolicy::Cpu => it.incoming_cpu,
+        TrafficPolicy::Numa => it.node,
+        _ => None,
+    })
+}
+
+/// The keys of the members. Those of one process are told apart by their order.
+fn keys(members: &[Vec<&TrafficMember>]) -> Vec<u64> {
+    let mut earlier = BTreeMap::<_, u16>::new();
+    let mut keys = vec![];
+    for sockets in members {
+        let first = sockets[0];
+        let owner = (&first.run, first.worker, first.pid, first.canary);
+        let order = earlier.entry(owner).and_modify(|count| *count += 1).or_insert(0);
+        keys.push(key(first, *order));
+    }
+    keys
+}
+
+/// A number that depends on the worker and on the order of its members, else on the socket (FNV-1a).
+fn key(socket: &TrafficMember, order: u16) -> u64 {
     let Some((run, worker)) = socket.run.as_ref().zip(socket.worker) else {
         return socket.socket.inode;
     };
-    let bytes = run.as_str().bytes().chain(worker.to_be_bytes());
+    let bytes = run.as_str().bytes().chain(worker.to_be_bytes()).chain(order.to_be_bytes());
     bytes.fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
     })

@@ -6,7 +6,7 @@ use super::model::{MemberSelector, SteeringTier, TrafficPolicy};
 use crate::model::Protocol;
 
 /// What eBPF needs.
-pub const EXTENDED_NEEDS: &str = "eBPF: root, or CAP_BPF and CAP_NET_ADMIN, and Linux 5.8";
+pub const EXTENDED_NEEDS: &str = "eBPF: root, or CAP_BPF and CAP_NET_ADMIN, and Linux 5.15";
 
 /// The number of known members that a message names.
 const MAX_KNOWN: usize = 12;

@@ -10,7 +10,7 @@ use sameport_sys::Errno;
 use sameport_sys::fd::poll::wait_readable;
 use sameport_sys::preload;
 use sameport_sys::preload::{
-    ChildPolicy, LibraryFile, LibraryOptions, LibraryReport, Loadable, ReceivedReport,
+    ChildrenMode, LibraryFile, LibraryOptions, LibraryReport, Loadable, ReceivedReport,
     ReportSocket, SharedBy,
 };
 use sameport_sys::process::signals;
@@ -46,7 +46,7 @@ pub(crate) struct PreloadInterposer {
     /// The name of the socket of reports.
     report: String,
     inbox: Option<ReportSocket>,
-    children: ChildPolicy,
+    children: ChildrenMode,
     /// LD_PRELOAD of before.
     preloaded: Option<OsString>,
     options: BindOptions,
@@ -77,7 +77,7 @@ impl PreloadInterposer {
             placed,
             report: inbox.name().to_owned(),
             inbox: Some(inbox),
-            children: plan.preload.child_policy,
+            children: plan.preload.children,
             preloaded: plan.environment.ld_preload.clone(),
             options: options.clone(),
             usage,

@@ -28,12 +28,12 @@ pub struct LibraryOptions<'a> {
     /// The abstract name of the socket for reports.
     pub report: &'a str,
     /// Whether the library is loaded into programs that the worker executes.
-    pub children: ChildPolicy,
+    pub children: ChildrenMode,
 }
 
 /// The policy for programs that a worker executes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChildPolicy {
+pub enum ChildrenMode {
     /// They load the library.
     Inherit,
     /// They run without the library, with its variables removed.
@@ -73,7 +73,7 @@ impl LibraryOptions<'_> {
         if self.freebind {
             set.push(("SAMEPORT_FREEBIND", "1".into()));
         }
-        if self.children == ChildPolicy::Strip {
+        if self.children == ChildrenMode::Strip {
             set.push(("SAMEPORT_CHILDREN", "strip".into()));
         }
         set
@@ -152,7 +152,7 @@ mod tests {
             transparent: true,
             freebind: true,
             report: "00001",
-            children: ChildPolicy::Strip,
+            children: ChildrenMode::Strip,
         };
         let variables = options.variables(Path::new("/x.so"), None);
         let assignments: Vec<_> =

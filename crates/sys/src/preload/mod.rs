@@ -7,7 +7,7 @@ mod library_file;
 mod program;
 mod report;
 
-pub use environment::{ChildPolicy, LIBRARY_PREFIX, LibraryOptions, ld_preload};
+pub use environment::{ChildrenMode, LIBRARY_PREFIX, LibraryOptions, ld_preload};
 pub use library_file::{LibraryFile, folders, install};
 pub use program::{LoadDoubt, Loadable, Obstacle, check_program};
 pub use report::{LibraryReport, ReceivedReport, ReportSocket, SharedBy};

@@ -8,7 +8,7 @@ use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;
 use sameport_policy::watchdog::WatchdogVariables;
 use sameport_supervisor::{
-    BindOptions, ChildPolicy, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
+    BindOptions, ChildrenMode, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
     NamedOptions, PolicyChoice, PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment,
     RunPlan, SharingScope, WorkerUser,
 };
@@ -59,9 +59,9 @@ pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
         },
         preload: PreloadOptions {
             library: sameport_preload::LIBRARY.ok_or(sameport_preload::WHY_NOT),
-            child_policy: match args.children {
-                None | Some(ChildrenArgument::Inherit) => ChildPolicy::Inherit,
-                Some(ChildrenArgument::Strip) => ChildPolicy::Strip,
+            children: match args.children {
+                None | Some(ChildrenArgument::Inherit) => ChildrenMode::Inherit,
+                Some(ChildrenArgument::Strip) => ChildrenMode::Strip,
             },
         },
         environment,

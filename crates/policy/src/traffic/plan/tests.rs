@@ -315,6 +315,24 @@ fn a_key_is_of_the_worker_whatever_its_socket() {
     };
     assert_eq!(keys("web.1 web.2"), keys("web.1 9 web.2")[1..]);
     assert_eq!(keys("9 10"), [100, 101]);
+    // A worker with two sockets on one address, and its successor beside it.
+    let of = |inode, pid| TrafficMember {
+        run: Some("web".parse().unwrap()),
+        worker: Some(1),
+        ..socket(inode, "0.0.0.0:80", Some(pid))
+    };
+    let sockets = vec![of(1, 50), of(2, 50), of(3, 51), of(4, 51)];
+    let facts = TrafficFacts::new(Protocol::Tcp, sockets);
+    let plan = decide(&facts, &rules("sticky"), SteeringTier::Extended).unwrap();
+    let keys: Vec<u64> = plan.members.iter().map(|member| member.key).collect();
+    assert!(keys[0] != keys[1] && keys[..2] == keys[2..], "{keys:?}");
+}
+
+#[test]
+fn members_of_other_runs_have_other_keys() {
+    let keys = |members: &str| -> Vec<u64> {
+        planned_of(members, "sticky").members.iter().map(|member| member.key).collect()
+    };
     assert_ne!(keys("web.1 web.2")[0], keys("web.1 web.2")[1]);
 }
 
