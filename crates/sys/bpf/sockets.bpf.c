@@ -37,6 +37,8 @@ MEMBER(sk_filter, "sock:sk_filter");
 MEMBER(sk_group, "sock:sk_reuseport_cb");
 MEMBER(group_length, "sock_reuseport:num_socks");
 MEMBER(group_program, "sock_reuseport:prog");
+MEMBER(program_aux, "bpf_prog:aux");
+MEMBER(program_id, "bpf_prog_aux:id");
 MEMBER(group_members, "sock_reuseport:socks");
 /* The query: inode number of a network namespace; states, a bit each; a port, 0 for all. */
 MEMBER(wanted_network, "=network");
@@ -82,7 +84,7 @@ struct record {
 	__u32 index;
 	__u32 members;
 	__u8 comm[16];
-	__u32 unused;
+	__u32 program; /* the number of the program of its group; 0 of a classic one */
 };
 
 static void *(*bpf_get_current_task)(void) = (void *)35;
@@ -147,7 +149,7 @@ int sockets(struct bpf_iter__task_file *ctx)
 	struct task_struct *task = ctx->task;
 	struct record record = {};
 	struct socket *socket;
-	const void *sk, *leader, *group;
+	const void *sk, *leader, *group, *program;
 	__u16 family, port;
 	__u8 state;
 
@@ -190,8 +192,11 @@ int sockets(struct bpf_iter__task_file *ctx)
 	group = READ(const void *, sk, sk_group);
 	if (group) {
 		record.flags |= GROUPED;
-		if (READ(const void *, group, group_program))
+		program = READ(const void *, group, group_program);
+		if (program) {
 			record.flags |= STEERED;
+			record.program = READ(__u32, READ(const void *, program, program_aux), program_id);
+		}
 		record.members = READ(__u16, group, group_length);
 		record.index = index_in(group, record.members, sk);
 	}

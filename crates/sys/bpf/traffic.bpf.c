@@ -178,20 +178,23 @@ INLINE __u64 distance(struct choice *c, const struct entry *entry, __u64 client)
  * the present time. */
 INLINE __u64 until_turn(struct choice *c, const struct counter *counter)
 {
-	long long left = counter->pass - c->control->turn[c->key & 1];
+	__u64 left = counter->pass - c->control->turn[c->key & 1];
 
-	return left > 0 ? left : 0;
+	/* As an unsigned number: what is behind its turn comes first. */
+	return left ^ 1ull << 63;
 }
 
 /* For the lowest class first: where members are equal, one of them at random. */
 INLINE __u64 class_score(const struct entry *entry, __u64 salt)
 {
-	__u64 class = entry->rank;
+	__u64 class = entry->rank, place = entry->place;
 
-	if (policy == CPU)
-		class = entry->place != bpf_get_smp_processor_id();
-	if (policy == NUMA)
-		class = entry->place != (__u32)bpf_get_numa_node_id();
+	/* Without a branch, of which the verifier would follow both ways. */
+	if (policy == CPU || policy == NUMA) {
+		place ^= policy == CPU ? bpf_get_smp_processor_id() : (__u32)bpf_get_numa_node_id();
+		asm volatile("" : "+r"(place));
+		class += (place | -place) >> 63;
+	}
 	return class << 48 | mix(salt ^ entry->identity) >> 16;
 }
 
@@ -233,7 +236,7 @@ __attribute__((noinline)) __u32 sameport_best_of_chunk(__u32 key, __u64 now, __u
 		__u64 score = score_of(&c, first + i, salt);
 
 		if (score < best_score) {
-			best = first + i;
+			best = c.table->entries[BOUNDED(first + i)].index;
 			best_score = score;
 		}
 	}
@@ -272,7 +275,7 @@ __attribute__((noinline)) __u32 sameport_best(__u32 key, __u64 now, __u64 salt)
 		}
 		score = index == NONE ? WORST : score_of(&c, index, salt);
 		if (score < best_score) {
-			best = index;
+			best = c.table->entries[BOUNDED(index)].index;
 			best_score = score;
 		}
 	}

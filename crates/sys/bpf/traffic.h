@@ -61,18 +61,20 @@ struct entry {
 	__u32 inverse; /* 2^28 / weight */
 	__u32 rank;    /* standby: the lowest that can take it is chosen from */
 	__u32 place;   /* cpu, numa: the processor or node whose connections it gets; -1: none */
-	__u32 unused;
+	__u32 index;   /* its own: one that the verifier does not know, so that it follows fewer paths */
 	__u64 identity; /* sticky: a number that stays with the member */
 };
 
 /* Four: two pairs, of which one is active; in a pair the ordinary members and the canary's. */
 struct table {
-	struct bpf_spin_lock lock; /* held to append and to strike, not to choose */
 	__u32 count;
 	__u32 uniform; /* the weight of each, or 0 if they differ */
 	__u16 at[MEMBERS]; /* one more than the index of the member's entry; 0: it has none */
-	__u32 unused;
 	struct entry entries[MEMBERS];
+	/* Held to append and to strike, not to choose. Last: without CAP_PERFMON the verifier accepts no
+	 * variable offset that could be its own. */
+	struct bpf_spin_lock lock;
+	__u32 unused;
 };
 
 struct member {

@@ -163,6 +163,19 @@ __attribute__((noinline)) __u32 sameport_claim(__u32 first)
 	return NO_MEMBER;
 }
 
+/* Claims a number, if any is free. A function of its own has registers for all that it needs: what is
+ * spilled to the stack the verifier does not follow without CAP_PERFMON. */
+__attribute__((noinline)) __u32 sameport_claim_any(__u32 first)
+{
+	for (__u32 i = 0; i < MEMBERS; i += 32) {
+		__u32 number = sameport_claim(first + i);
+
+		if (number != NO_MEMBER)
+			return number;
+	}
+	return NO_MEMBER;
+}
+
 /* Begins a new life of a number that is claimed: nothing of its predecessor counts. */
 INLINE void begin(struct member *member, struct counter *counter, __u64 owner)
 {
@@ -187,16 +200,11 @@ INLINE void begin(struct member *member, struct counter *counter, __u64 owner)
 INLINE __u32 new_member(struct control *control, struct members *members, __u64 owner)
 {
 	struct counters *counters = the_counters();
-	__u32 first = control->first, number = NO_MEMBER;
+	__u32 number;
 
 	if (!counters)
 		return NO_MEMBER;
-	for (int i = 0; i < MEMBERS / 32; i++) {
-		number = sameport_claim(first);
-		if (number != NO_MEMBER)
-			break;
-		first += 32;
-	}
+	number = sameport_claim_any(control->first);
 	if (number == NO_MEMBER)
 		return NO_MEMBER;
 	/* A number that has just become free is better left alone for a while. */
@@ -242,6 +250,7 @@ INLINE void admit(struct control *control, __u32 number, __u64 identity)
 		entry->inverse = control->inverse;
 		entry->rank = control->rank;
 		entry->place = 0xffffffff;
+		entry->index = count;
 		entry->identity = identity;
 		table->uniform = !count || table->uniform == weight ? weight : 0;
 		table->at[BOUNDED(number)] = count + 1;
@@ -309,6 +318,7 @@ INLINE void strike(__u32 key, __u32 number)
 		struct entry *from = &table->entries[BOUNDED(last - 1)];
 
 		*to = *from;
+		to->index = at - 1;
 		table->at[BOUNDED(to->member)] = at;
 		table->at[BOUNDED(number)] = 0;
 		table->count = last - 1;

@@ -296,6 +296,7 @@ impl AsFd for SizedMap {
 /// How often a program ran, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ProgramTimes {
+    pub(crate) id: u32,
     pub(crate) nanoseconds: u64,
     pub(crate) runs: u64,
 }
@@ -305,7 +306,7 @@ pub(crate) fn program_times(program: impl AsFd) -> io::Result<ProgramTimes> {
     let mut info = [0_u32; 52];
     info_of(program, &mut info)?;
     let long = |at: usize| u64::from(info[at]) | u64::from(info[at + 1]) << 32;
-    Ok(ProgramTimes { nanoseconds: long(48), runs: long(50) })
+    Ok(ProgramTimes { id: info[1], nanoseconds: long(48), runs: long(50) })
 }
 
 /// Writes the leading numbers of `struct bpf_map_info` or `struct bpf_prog_info`. The pointers in the

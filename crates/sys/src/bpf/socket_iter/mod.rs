@@ -74,6 +74,8 @@ pub(crate) struct SocketFacts {
     pub(crate) reuse_address: bool,
     pub(crate) filter: bool,
     pub(crate) position: Option<GroupPosition>,
+    /// The number of the program that selects in its group, 0 of a classic one.
+    pub(crate) group_program: Option<u32>,
 }
 
 /// Visits every descriptor of every process.
@@ -250,6 +252,7 @@ impl IterResult {
             reuse_address: record.reuse_address,
             filter: record.filter,
             position: record.position,
+            group_program: record.program,
         });
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct DescriptorRecord {
     pub(super) filter: bool,
     /// `None` without a group, and in a group too large for the search.
     pub(super) position: Option<GroupPosition>,
+    /// The number of the program that selects in its group, 0 of a classic one.
+    pub(super) program: Option<u32>,
     /// The search ended before it found the socket in its group.
     pub(super) unnumbered: bool,
 }
@@ -56,6 +58,7 @@ impl DescriptorRecord {
             reuse_address: flags & REUSE_ADDRESS != 0,
             filter: flags & FILTER != 0,
             position: known.then_some(position),
+            program: (flags & STEERED != 0).then_some(word(44)),
             unnumbered: flags & GROUPED != 0 && index == UNNUMBERED && of > SEARCH,
         }
     }

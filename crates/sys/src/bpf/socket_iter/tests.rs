@@ -94,11 +94,13 @@ fn the_walk_finds_what_proc_and_a_duplicate_show() {
     }
     for socket in &sockets {
         let inode = inode(socket);
-        let SocketFacts { reuse_port, reuse_address, filter, position } = walked.facts[&inode];
+        let SocketFacts { reuse_port, reuse_address, filter, position, group_program } =
+            walked.facts[&inode];
         let found = SocketOptions { reuse_port, reuse_address, filter, ..SocketOptions::default() };
         assert_eq!(found, asked[&inode], "{socket:?}");
         // Who shares is in a group, be it alone.
         let first = GroupPosition { index: 0, of: 1, steered: false };
+        assert_eq!(group_program, None);
         assert_eq!(position, reuse_port.then_some(first), "{socket:?}");
     }
 }

@@ -10,16 +10,19 @@ use crate::process::capability;
 /// The first kernel whose programs can do everything: `bpf_get_netns_cookie` for sockops.
 const FIRST: (u32, u32) = (5, 15);
 
-/// Fails where no state can be made or changed: without CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN), and
-/// before Linux 5.15. Makes nothing.
+/// Fails where no state can be made or changed: without CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (CAP_SYS_ADMIN
+/// stands for the first and the last), and before Linux 5.15. Makes nothing.
+///
+/// Without CAP_PERFMON the verifier follows every path to its end, keeps no number that was spilled to the
+/// stack, and refuses these programs.
 ///
 /// # Errors
 ///
 /// EPERM: a capability is missing. EOPNOTSUPP: the kernel is too old.
 pub fn check_extended_tier() -> io::Result<()> {
-    let all = capability::has(CapabilitySet::SYS_ADMIN)?;
-    let enough =
-        capability::has(CapabilitySet::NET_ADMIN)? && (all || capability::has(CapabilitySet::BPF)?);
+    let enough = capability::has(CapabilitySet::NET_ADMIN)?
+        && (capability::has(CapabilitySet::SYS_ADMIN)?
+            || capability::has(CapabilitySet::BPF | CapabilitySet::PERFMON)?);
     if !enough {
         return Err(io::Error::from_raw_os_error(libc::EPERM));
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sameport_policy::model::Protocol;
 use sameport_policy::traffic::plan::TrafficPlan;
 
 use super::error::TrafficError;
@@ -213,6 +214,10 @@ fn fill(key: TrafficKey, order: TrafficOrder<'_>, unfinished: &Path) -> Result<T
     state.follow(order.plan)?;
     pins::finish(unfinished, key)?;
     let state = state.moved_to(key.path());
+    // Without the count the policies of counts favour members with old connections.
+    if key.protocol == Protocol::Tcp {
+        let _ = state.count_existing();
+    }
     if let Err(error) = state.choose(order.plan, &key.path(), order.sockets) {
         // As if nothing had been.
         for socket in order.sockets {

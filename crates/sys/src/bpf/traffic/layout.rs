@@ -39,11 +39,11 @@ pub(super) mod lane {
 
 /// `struct table`.
 pub(super) mod table {
-    pub(in super::super) const SIZE: usize = 2064 + super::MEMBERS * super::entry::SIZE;
-    pub(in super::super) const COUNT: usize = 4;
-    pub(in super::super) const UNIFORM: usize = 8;
-    pub(in super::super) const AT: usize = 12;
-    pub(in super::super) const ENTRIES: usize = 2064;
+    pub(in super::super) const SIZE: usize = ENTRIES + super::MEMBERS * super::entry::SIZE + 8;
+    pub(in super::super) const COUNT: usize = 0;
+    pub(in super::super) const UNIFORM: usize = 4;
+    pub(in super::super) const AT: usize = 8;
+    pub(in super::super) const ENTRIES: usize = AT + 2 * super::MEMBERS;
 }
 
 /// `struct entry`.
@@ -54,6 +54,7 @@ pub(super) mod entry {
     pub(in super::super) const INVERSE: usize = 8;
     pub(in super::super) const RANK: usize = 12;
     pub(in super::super) const PLACE: usize = 16;
+    pub(in super::super) const INDEX: usize = 20;
     pub(in super::super) const IDENTITY: usize = 24;
 }
 
@@ -86,6 +87,11 @@ pub(super) mod counter {
 
 /// `struct mark`: member, generation, lane, flags.
 pub(super) type RawMark = [u8; 16];
+/// In the flags of a mark: the connection is counted.
+pub(super) const COUNTED: u32 = 1;
+/// In the flags of a mark: it is counted until its last descriptor is closed.
+pub(super) const COUNTED_UNTIL_CLOSE: u32 = 2;
+
 pub(super) fn mark(member: u32, generation: u32, lane: u32, flags: u32) -> RawMark {
     let mut bytes = [0; 16];
     for (at, number) in [member, generation, lane, flags].into_iter().enumerate() {

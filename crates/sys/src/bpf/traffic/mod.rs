@@ -7,14 +7,16 @@
 //! `state` changes the maps, `table` turns a plan into what a choice reads, `names` lets connection ids name sockets, `control` does all of it for a
 //! command, `snapshot` reads the counts.
 //!
-//! Needs CAP_BPF and CAP_NET_ADMIN in the initial user namespace, cgroup v2, a BPF file system and Linux
-//! 5.15 (`bpf_get_netns_cookie` for sockops). With CAP_PERFMON and BTF a choice also looks at the accept
-//! queue of the member, and leaves out one that is full, or from which nothing is accepted. Sources:
+//! Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON in the initial user namespace, cgroup v2, a BPF file system
+//! and Linux 5.15 (`bpf_get_netns_cookie` for sockops). With BTF and without lockdown a choice also looks at
+//! the accept queue of the member, and leaves out one that is full, or from which nothing is accepted. Sources:
 //! net/core/sock_reuseport.c, net/core/filter.c (`sk_select_reuseport`), net/core/sock_map.c.
 
 mod available;
 mod control;
 mod error;
+mod existing;
+mod in_force;
 mod layout;
 mod mapping;
 mod names;
@@ -32,6 +34,7 @@ mod udp_tests;
 pub use available::{check_extended_tier, queues_are_read};
 pub use control::TrafficOrder;
 pub use error::TrafficError;
+pub use in_force::{GroupProgram, SteeredGroup};
 pub use pins::TrafficKey;
 pub use snapshot::{MemberCounts, TrafficCounts};
 pub use state::TrafficState;

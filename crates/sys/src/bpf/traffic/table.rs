@@ -95,6 +95,7 @@ pub(super) fn bytes(entries: &[TableEntry]) -> Vec<u8> {
         put(&mut bytes, at + entry::INVERSE, layout::inverse(of.weight));
         put(&mut bytes, at + entry::RANK, of.rank);
         put(&mut bytes, at + entry::PLACE, of.place);
+        put(&mut bytes, at + entry::INDEX, number(index));
         let identity = at + entry::IDENTITY;
         bytes[identity..identity + 8].copy_from_slice(&of.identity.to_le_bytes());
         let position = table::AT + 2 * usize::try_from(of.member).unwrap_or(0);

@@ -38,7 +38,7 @@ pub(super) fn in_netns<T: Send>(test: &str, act: impl FnOnce() -> T + Send) -> O
     Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
-/// A member of a group, in this process.
+/// A member of a group, in this process. Its sockets on several addresses are one member.
 struct Listener {
     socket: Socket,
     worker: WorkerSocket,
@@ -63,36 +63,101 @@ fn key(port: u16) -> TrafficKey {
     TrafficKey { netns: own_cookie().unwrap(), protocol: Protocol::Tcp, port }
 }
 
+impl Listener {
+    fn id(&self) -> SocketId {
+        SocketId { inode: self.worker.inode(), cookie: Some(self.cookie) }
+    }
+
+    fn close(self) {
+        drop((self.socket, self.worker));
+    }
+}
+
+/// Every listener is a member.
 fn plan(policy: TrafficPolicy, listeners: &[Listener]) -> TrafficPlan {
     let members = listeners.iter().map(|it| {
-        let id = SocketId { inode: it.worker.inode(), cookie: Some(it.cookie) };
         let socket = it.socket.local_addr().unwrap().as_socket().unwrap();
         let address = Address { protocol: Protocol::Tcp, socket, device: None, v6only: true };
-        TrafficMember::new(id, address)
+        TrafficMember::new(it.id(), address)
     });
     let facts = TrafficFacts::new(Protocol::Tcp, members.collect());
-    decide(&facts, &TrafficRules::new(policy), SteeringTier::Extended).unwrap()
+    let mut plan = decide(&facts, &TrafficRules::new(policy), SteeringTier::Extended).unwrap();
+    // In the order of the listeners.
+    plan.members
+        .sort_by_key(|member| listeners.iter().position(|it| member.sockets.contains(&it.id())));
+    plan
+}
+
+fn workers(listeners: &[Listener]) -> Vec<&WorkerSocket> {
+    listeners.iter().map(|it| &it.worker).collect()
 }
 
 fn install(plan: &TrafficPlan, port: u16, listeners: &[Listener]) -> TrafficState {
-    let sockets: Vec<_> = listeners.iter().map(|it| &it.worker).collect();
+    let sockets = workers(listeners);
     TrafficState::install(key(port), TrafficOrder { record: "{}", plan, sockets: &sockets }, false)
         .unwrap()
 }
 
-/// Opens this many connections, one after the other, and counts those of each listener, which stay open.
+/// A connection and the index of the listener that it went to.
+struct Connection {
+    _client: TcpStream,
+    _server: Socket,
+    member: usize,
+}
+
+fn connect_from(from: &str, to: &str, listeners: &[Listener]) -> Connection {
+    let to: SocketAddr = to.parse().unwrap();
+    let client = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    client.set_reuse_address(true).unwrap();
+    let from: SocketAddr = from.parse().unwrap();
+    client.bind(&from.into()).unwrap();
+    client.connect(&to.into()).unwrap();
+    accepted(client.into(), listeners)
+}
+
+/// Loopback finishes the handshake within `connect`, so the connection is in a queue.
+fn accepted(client: TcpStream, listeners: &[Listener]) -> Connection {
+    let mut found = listeners.iter().enumerate().filter_map(|(member, it)| {
+        it.socket.set_nonblocking(true).unwrap();
+        Some((member, it.socket.accept().ok()?.0))
+    });
+    let (member, server) = found.next().expect("no member has it");
+    Connection { _client: client, _server: server, member }
+}
+
+/// Opens this many connections, one after the other, each closed by a reset before the next.
 fn connect(to: &str, times: usize, listeners: &[Listener]) -> Vec<usize> {
     let mut counts = vec![0; listeners.len()];
-    for it in listeners {
-        it.socket.set_nonblocking(true).unwrap();
-    }
     for _ in 0..times {
-        let client = TcpStream::connect(to).unwrap();
-        let taker = listeners.iter().position(|it| it.socket.accept().is_ok()).unwrap();
-        counts[taker] += 1;
-        drop(client);
+        let connection = accepted(TcpStream::connect(to).unwrap(), listeners);
+        counts[connection.member] += 1;
+        let client = socket2::SockRef::from(&connection._client);
+        client.set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
     counts
+}
+
+/// Opens this many connections, which stay open.
+fn keep(to: &str, times: usize, listeners: &[Listener]) -> Vec<Connection> {
+    (0..times).map(|_| accepted(TcpStream::connect(to).unwrap(), listeners)).collect()
+}
+
+fn by_member(connections: &[Connection], listeners: &[Listener]) -> Vec<usize> {
+    let of = |member| connections.iter().filter(|it| it.member == member).count();
+    (0..listeners.len()).map(of).collect()
+}
+
+/// Whether these are counts of independent draws with these weights: within five standard deviations, which
+/// one in a million is not.
+#[track_caller]
+fn assert_drawn(counts: &[usize], weights: &[u32]) {
+    let (total, sum) = (counts.iter().sum::<usize>(), weights.iter().sum::<u32>());
+    for (count, weight) in counts.iter().zip(weights) {
+        let [count, total] = [*count, total].map(|n| f64::from(u32::try_from(n).unwrap()));
+        let share = f64::from(*weight) / f64::from(sum);
+        let deviation = (total * share * (1.0 - share)).sqrt();
+        assert!((count - total * share).abs() <= 5.0 * deviation, "{counts:?} of {weights:?}");
+    }
 }
 
 #[test]
@@ -113,12 +178,17 @@ fn random_and_two_choices_choose_members_and_a_newcomer_is_adopted() {
         let state = TrafficState::find(key(31000)).unwrap().unwrap();
         assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
         assert_eq!(state.snapshot().members.len(), 4);
-        listeners.remove(0);
+        listeners.remove(0).close();
         let counts = connect(address, 300, &listeners);
         assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
         assert_eq!((state.snapshot().members.len(), state.snapshot().missed), (3, 0));
-        let sockets: Vec<_> = listeners.iter().map(|it| &it.worker).collect();
+        let sockets = workers(&listeners);
         state.remove(&sockets).unwrap();
         assert!(TrafficState::find(key(31000)).unwrap().is_none());
     });
 }
+
+mod counts;
+mod failures;
+mod layouts;
+mod policies;
