@@ -169,7 +169,7 @@ INLINE __u64 distance(struct choice *c, const struct entry *entry, __u64 client)
 	__u64 lot = mix(client ^ entry->identity);
 
 	if (c->table->uniform)
-		return lot >> 1;
+		return lot;
 	return sameport_log((lot >> 32) | 1) * entry->inverse;
 }
 
