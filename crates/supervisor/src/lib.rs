@@ -52,5 +52,6 @@ pub use launch::{LaunchOptions, UserError, WorkerUser};
 pub use plan::{
     ChildrenMode, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PolicyChoice,
     PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan, SharingScope,
+    TrafficOptions,
 };
 pub use run::run;

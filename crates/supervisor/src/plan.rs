@@ -35,14 +35,8 @@ pub struct RunPlan {
     pub bind_options: BindOptions,
     /// Which sockets the workers may share an address with.
     pub scope: SharingScope,
-    /// Which worker gets a new connection (`--policy`); `None`: one that is ready, by the kernel's hash.
-    pub policy: Option<PolicyChoice>,
-    /// Whether a datagram of QUIC goes to the worker whose socket its connection id names
-    /// (`--connection-id`).
-    pub connection_ids: bool,
-    /// Whether the kernel admits only this run's group to its addresses, not even root
-    /// (`--private`).
-    pub private: bool,
+    /// Which worker gets a new connection.
+    pub traffic: TrafficOptions,
     /// Whether workers may create io_uring instances, whose binds no interposer sees.
     pub io_uring: IoUring,
     /// Starts a program even if the filter takes away the privileges that its file grants.
@@ -55,6 +49,16 @@ pub struct RunPlan {
     pub environment: RunEnvironment,
     /// The options of a named run; `None` for a plain run.
     pub named: Option<NamedOptions>,
+}
+
+/// Which worker gets a new connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrafficOptions {
+    /// `--policy`; `None`: one that is ready, by the kernel's hash.
+    pub policy: Option<PolicyChoice>,
+    /// Whether a datagram of QUIC goes to the worker whose socket its connection id names
+    /// (`--connection-id`).
+    pub connection_ids: bool,
 }
 
 /// The input of the preload interposer.
@@ -131,6 +135,9 @@ pub struct SharingScope {
     pub group: Option<RunName>,
     /// Also share with sockets outside the group (`--join`).
     pub join: bool,
+    /// Whether the kernel admits only this run's group to its addresses, not even root
+    /// (`--private`).
+    pub private: bool,
 }
 
 /// The options of a named run.

@@ -28,7 +28,7 @@ impl RunPlan {
     /// The owner of its group's sockets, if the group is private.
     pub(crate) fn owner(&self) -> Option<u32> {
         let user = sameport_sys::effective_user();
-        self.private.then(|| private::owner(user, &self.belonging()))
+        self.scope.private.then(|| private::owner(user, &self.belonging()))
     }
 }
 

@@ -73,7 +73,7 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
     let code = match plan.interposer {
         InterposerChoice::Only(kind) => attempt.run(kind)?,
         // Only seccomp can drop privileges, set the owner of sockets, and answer workers that run.
-        InterposerChoice::Auto if plan.give_up_privileges || plan.private || resumes => {
+        InterposerChoice::Auto if plan.give_up_privileges || plan.scope.private || resumes => {
             attempt.run(InterposerKind::Seccomp)?
         }
         InterposerChoice::Auto => attempt.run_first()?,

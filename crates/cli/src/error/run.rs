@@ -31,7 +31,7 @@ pub(crate) fn interposer_name(interposer: InterposerKind) -> &'static str {
 /// A run that could not start or continue.
 pub(crate) fn run_failure(plan: &RunPlan, error: &RunError) -> Failure {
     let failure = match error {
-        RunError::Inherit(error) => inherit_failure(error, plan.private),
+        RunError::Inherit(error) => inherit_failure(error, plan.scope.private),
         error => Failure::from(error),
     };
     let message = match (error, &plan.named) {

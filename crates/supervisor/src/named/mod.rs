@@ -119,7 +119,7 @@ impl Supervise for NamedRun<'_> {
             }
             NamedInput::Readiness(ReadinessEvent::Command(command)) => {
                 let launch = self.launch_of(command.pid);
-                self.readiness.run_command(command, self.plan.private, &launch);
+                self.readiness.run_command(command, self.plan.scope.private, &launch);
             }
             NamedInput::Readiness(ReadinessEvent::Notification) => self.take_notified(now),
             NamedInput::Request(request) => self.requested(request, now),

@@ -255,7 +255,7 @@ impl NamedRun<'_> {
             options: self.options,
             info: &self.control.info,
             interposer: self.interposer.name(),
-            private: self.plan.private,
+            private: self.plan.scope.private,
             lifecycle: &self.lifecycle,
             commands: &self.workers.commands,
             pool: &self.pool,

@@ -79,8 +79,8 @@ impl RunTraffic {
         };
         let obstacle = order_obstacle(plan, plan.interposer);
         let rules = |protocol| {
-            let connection_ids = protocol == Protocol::Udp && plan.connection_ids;
-            let policy = match plan.policy {
+            let connection_ids = protocol == Protocol::Udp && plan.traffic.connection_ids;
+            let policy = match plan.traffic.policy {
                 None if !connection_ids => return None,
                 None | Some(PolicyChoice::Auto) => TrafficPolicy::default_of(tier, protocol),
                 Some(PolicyChoice::Only(policy)) => policy,
@@ -93,7 +93,7 @@ impl RunTraffic {
         let why_not = extended.err();
         let tcp = tcp.map_err(|refusal| refused(refusal, why_not.clone()))?;
         let udp = match rules(Protocol::Udp).transpose() {
-            Err(refusal) if plan.connection_ids => return Err(refused(refusal, why_not)),
+            Err(refusal) if plan.traffic.connection_ids => return Err(refused(refusal, why_not)),
             // A policy for connections leaves datagrams to the kernel's hash.
             udp => udp.ok().flatten(),
         };

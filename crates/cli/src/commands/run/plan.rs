@@ -10,7 +10,7 @@ use sameport_policy::watchdog::WatchdogVariables;
 use sameport_supervisor::{
     BindOptions, ChildrenMode, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
     NamedOptions, PolicyChoice, PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment,
-    RunPlan, SharingScope, WorkerUser,
+    RunPlan, SharingScope, TrafficOptions, WorkerUser,
 };
 
 use super::args::{
@@ -42,13 +42,18 @@ pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
             freebind: args.freebind,
             each: args.each,
         },
-        scope: SharingScope { group: args.together.group, join: args.together.join },
-        policy: args.policy.map(|policy| match policy {
-            PolicyArgument::Auto => PolicyChoice::Auto,
-            PolicyArgument::Only(policy) => PolicyChoice::Only(policy),
-        }),
-        connection_ids: args.connection_id,
-        private: args.together.private,
+        scope: SharingScope {
+            group: args.together.group,
+            join: args.together.join,
+            private: args.together.private,
+        },
+        traffic: TrafficOptions {
+            policy: args.policy.map(|policy| match policy {
+                PolicyArgument::Auto => PolicyChoice::Auto,
+                PolicyArgument::Only(policy) => PolicyChoice::Only(policy),
+            }),
+            connection_ids: args.connection_id,
+        },
         io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
         give_up_privileges: args.no_new_privs,
         interposer: match args.via {
