@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use sameport_policy::model::Protocol;
 use sameport_policy::model::name::RunName;
 use sameport_policy::traffic::facts::SocketId;
 use sameport_sys::inspect;
@@ -152,7 +153,10 @@ fn read(
         let of =
             |open: &BTreeMap<i32, u32>| member.pids.iter().filter_map(|pid| open.get(pid)).sum();
         // A connection that is older than the counters, or is with another process, is in one of the two.
-        member.open = counted.max(by_process.as_ref().map(of));
+        member.open = match port.protocol {
+            Protocol::Tcp => counted.max(by_process.as_ref().map(of)),
+            Protocol::Udp => None,
+        };
     }
     Ok(())
 }
