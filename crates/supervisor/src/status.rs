@@ -54,8 +54,8 @@ impl StatusFacts<'_> {
             workers: workers.iter().map(|worker| self.worker(worker, &connections)).collect(),
             addresses: addresses.iter().map(address_status).collect(),
             remarks: self.remarks(&addresses),
-            traffic: Vec::new(),
             treatment: WorkerTreatment {
+                traffic: Vec::new(),
                 drain: Some(self.options.settings.drain.name().to_owned()),
                 drains_itself: self.drains_itself(),
                 log: self.options.log.as_ref().map(Into::into),

@@ -13,6 +13,8 @@ use crate::launch::LaunchOptions;
 use crate::plan::RunPlan;
 use crate::pool::SocketPool;
 use crate::termination::{SIGKILL, SIGTERM, Termination};
+use crate::traffic::RunTraffic;
+use crate::traffic::outside::OutsidePorts;
 use crate::worker_ends::WorkerEnds;
 
 /// A command of a run, and how it is executed.
@@ -53,6 +55,8 @@ pub(crate) struct Workers {
     pub(crate) ends: WorkerEnds,
     /// The processes of workers that a killed supervisor started, which are not children of this one.
     foreign: BTreeMap<InstanceId, Vec<ForeignProcess>>,
+    /// The ports of workers whose sockets the run does not hold, if eBPF can steer them.
+    pub(crate) outside: Option<OutsidePorts>,
 }
 
 impl Workers {
@@ -66,6 +70,7 @@ impl Workers {
             orphans: BTreeMap::new(),
             ends: WorkerEnds::new(plan.named.as_ref().and_then(|named| named.log.clone())),
             foreign: BTreeMap::new(),
+            outside: RunTraffic::of(plan).ok().and_then(OutsidePorts::of),
         }
     }
 

@@ -119,9 +119,9 @@ pub(crate) fn text(status: &RunStatus, width: Option<usize>, now: u64) -> String
         text.push('\n');
         text.push_str(&table(header, &rows));
     }
-    if !status.traffic.is_empty() {
+    if !status.treatment.traffic.is_empty() {
         text.push('\n');
-        text.push_str(&traffic::text(&status.traffic, width));
+        text.push_str(&traffic::text(&status.treatment.traffic, width));
     }
     let notes = notes(status, now);
     if !notes.is_empty() {
@@ -261,7 +261,7 @@ fn run_view<'a>(status: &'a RunStatus, user: &'a str) -> impl Serialize + use<'a
         workers: workers,
         addresses: addresses,
         remarks: &status.remarks,
-        traffic: &status.traffic,
+        traffic: &status.treatment.traffic,
         canary: status.treatment.canary.as_ref().map(canary::view),
         log: status.treatment.log.as_ref().map(|log| log.to_string_lossy()),
     }

@@ -31,7 +31,6 @@ fn status() -> RunStatus {
         version: "0.1.0".into(),
         since: NOW - 7_200_000,
         command: vec!["node".into(), "server.js".into()],
-        traffic: Vec::new(),
         directory: "/srv/web".into(),
         via: "seccomp".into(),
         copies: 3,
@@ -83,6 +82,7 @@ fn status() -> RunStatus {
         ],
         remarks: vec!["the record could not be written: no space left".into()],
         treatment: WorkerTreatment {
+            traffic: Vec::new(),
             drain: Some("busy".into()),
             drains_itself: false,
             log: Some("/var/log/web.log".into()),

@@ -117,7 +117,6 @@ pub(crate) fn status() -> RunStatus {
         copies: 0,
         workers: Vec::new(),
         addresses: Vec::new(),
-        traffic: Vec::new(),
         remarks: Vec::new(),
         treatment: Default::default(),
     }

@@ -275,13 +275,10 @@ pub struct RunStatus {
     /// The treatment of its workers. Its fields are fields of the status.
     #[serde(flatten)]
     pub treatment: WorkerTreatment,
-    /// The traffic of its ports that have a policy. Earlier builds do not write it.
-    #[serde(default)]
-    pub traffic: Vec<TrafficStatus>,
 }
 
 /// How a run treats its workers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerTreatment {
     /// What a worker finishes before it gets the stop signal: `none`, `busy` or `all`. Earlier builds
     /// do not write it.
@@ -297,6 +294,9 @@ pub struct WorkerTreatment {
     /// The canary, or the last one unless it was promoted.
     #[serde(default)]
     pub canary: Option<CanaryStatus>,
+    /// The traffic of its ports that have a policy. Earlier builds do not write it.
+    #[serde(default)]
+    pub traffic: Vec<TrafficStatus>,
 }
 
 /// The process of a worker. A worker that is being replaced has two.

@@ -25,7 +25,6 @@ use crate::readiness::Readiness;
 use crate::report::Reporter;
 use crate::runtime::end_at_once;
 use crate::traffic::RunTraffic;
-use crate::traffic::outside::OutsidePorts;
 use crate::workers::{FirstProcess, Workers};
 
 impl<'a> NamedRun<'a> {
@@ -41,7 +40,7 @@ impl<'a> NamedRun<'a> {
         orphans: Option<&Orphans>,
     ) -> Result<Self, RunError> {
         let traffic = RunTraffic::of(plan)?;
-        let pool = SocketPool::new(options.queue, manager.clone(), traffic.clone());
+        let pool = SocketPool::new(options.queue, manager.clone(), traffic);
         pool.adopt(inherited, options.settings.copies)
             .map_err(|errno| RunError::System("fcntl", errno.into()))?;
         let runtime_dir = plan.environment.runtime_dir.as_deref().map(Path::new);
@@ -75,7 +74,6 @@ impl<'a> NamedRun<'a> {
             control,
             schedule: Schedule { next_round: ROUND, ..Schedule::default() },
             events: Vec::new(),
-            outside: OutsidePorts::of(traffic),
         };
         run.readiness.set_last_run(last_run);
         let started = match orphans {
@@ -127,14 +125,13 @@ impl<'a> NamedRun<'a> {
             interposer,
             reporter,
             lifecycle,
-            pool: SocketPool::new(options.queue, manager.clone(), traffic.clone()),
+            pool: SocketPool::new(options.queue, manager.clone(), traffic),
             workers: Workers::new(plan),
             readiness: Readiness::new(&options.ready)?,
             drains: Drains::default(),
             control: ControlEndpoint::new(socket, state.info, manager),
             schedule: Schedule { next_round: state.clock + ROUND, ..Schedule::default() },
             events: Vec::new(),
-            outside: OutsidePorts::of(traffic),
         };
         run.workers.commands = commands;
         run.pool.restore(&state.sockets, &state.groups).map_err(failed)?;

@@ -43,7 +43,6 @@ use crate::report::{Report, Reporter};
 use crate::runtime::STOPPING;
 use crate::termination::{SIGTERM, Termination};
 use crate::traffic::extended;
-use crate::traffic::outside::OutsidePorts;
 use crate::workers::Workers;
 use control_endpoint::ControlEndpoint;
 use history::RunEnd;
@@ -71,8 +70,6 @@ pub(crate) struct NamedRun<'a> {
     schedule: Schedule,
     /// Events that the monitor does not have yet.
     events: Vec<RunEvent>,
-    /// The ports that eBPF steers, of a run that does not hold its sockets.
-    outside: Option<OutsidePorts>,
 }
 
 /// The times of periodic work, and the end of the run.
@@ -214,7 +211,7 @@ impl Supervise for NamedRun<'_> {
     async fn finish(self, monitor: Monitor<'_>, reports: Receiver<Report>) -> u8 {
         let history = history::of_run(self.options, &self.lifecycle, &self.workers.ends);
         let copies = self.lifecycle.copies();
-        let Self { interposer, reporter, control, schedule, pool, options, outside, .. } = self;
+        let Self { interposer, reporter, control, schedule, pool, options, workers, .. } = self;
         let (requested, signal) = (control.stop_requested, control.stop_signal);
         let end = RunEnd { outcome: schedule.outcome, requested, signal };
         // With a full disk `status` knows nothing of the run.
@@ -228,7 +225,7 @@ impl Supervise for NamedRun<'_> {
         control.manager.flush();
         let mut ports = pool.extended_ports();
         drop((reporter, pool));
-        ports.extend(outside.map(|outside| outside.ports()).unwrap_or_default());
+        ports.extend(workers.outside.map(|outside| outside.ports()).unwrap_or_default());
         extended::remove_empty(ports);
         // Ends the threads that answer workers, which `monitor` waits for.
         interposer.finish();

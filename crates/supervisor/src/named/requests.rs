@@ -8,7 +8,9 @@ use sameport_policy::lifecycle::{
 };
 
 use super::{NamedRun, history};
-use crate::control::protocol::{ControlReply, ControlRequest, RunStatus, WorkerUpdate};
+use crate::control::protocol::{
+    ControlReply, ControlRequest, RunStatus, WorkerTreatment, WorkerUpdate,
+};
 use crate::control::{PendingRequest, client};
 use crate::event::RunEvent;
 use crate::status;
@@ -264,6 +266,7 @@ impl NamedRun<'_> {
             now,
         }
         .status();
-        RunStatus { traffic: self.traffic_of_ports(), ..status }
+        let treatment = WorkerTreatment { traffic: self.traffic_of_ports(), ..status.treatment };
+        RunStatus { treatment, ..status }
     }
 }

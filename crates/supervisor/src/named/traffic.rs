@@ -148,11 +148,12 @@ impl NamedRun<'_> {
         if self.learns_of_listeners() {
             return;
         }
-        let Some(outside) = &mut self.outside else { return };
         for port in joined {
             let pids = self.workers.first.keys();
             let pids = pids.flat_map(|start| self.workers.processes_of(*start, &self.pool));
-            if let Some((address, why)) = outside.joined(port, &pids.collect::<Vec<_>>()) {
+            let pids: Vec<i32> = pids.collect();
+            let outside = self.workers.outside.as_mut();
+            if let Some((address, why)) = outside.and_then(|outside| outside.joined(port, &pids)) {
                 self.events.push(RunEvent::PolicyNotInForce { address, why });
             }
         }

@@ -8,7 +8,7 @@ use sameport_policy::traffic::{SteeringTier, TrafficMember, TrafficPolicy};
 use super::SocketPool;
 use super::slots::Slots;
 use super::steering::Steering;
-use crate::traffic::extended::{OwnSocket, PortOrder};
+use crate::traffic::extended::{PortOrder, SteeredSocket};
 use crate::traffic::{PortKey, extended};
 
 impl Steering {
@@ -71,7 +71,7 @@ impl Steering {
         slots: &'a Slots,
         address: &Address,
         members: &BTreeMap<u64, bool>,
-    ) -> Vec<OwnSocket<'a>> {
+    ) -> Vec<SteeredSocket<'a>> {
         let listens = |inode: &u64| {
             address.protocol == Protocol::Udp
                 || slots.sockets.get(inode).is_some_and(|it| it.is_listening() == Ok(true))
@@ -80,7 +80,7 @@ impl Steering {
         let facts = self.traffic.facts(slots, address, &inodes, |_| false);
         let own = facts.members.into_iter().filter_map(|member| {
             let socket = slots.sockets.get(&member.socket.inode)?;
-            Some(OwnSocket { socket, member })
+            Some(SteeredSocket { socket, member })
         });
         own.collect()
     }

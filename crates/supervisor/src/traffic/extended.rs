@@ -17,8 +17,9 @@ use sameport_sys::inspect::SocketQuery;
 use sameport_sys::proc::{ancestor_commands, processors};
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use sameport_sys::{inspect, netns, probe, process};
+use serde::{Deserialize, Serialize};
 
-use super::PortKey;
+use super::port_key::PortKey;
 use crate::plan::PROGRAM;
 use crate::processes;
 
@@ -36,7 +37,7 @@ pub(crate) fn available() -> Result<(), String> {
 }
 
 /// A socket of this run.
-pub(crate) struct OwnSocket<'a> {
+pub(crate) struct SteeredSocket<'a> {
     pub(crate) socket: &'a WorkerSocket,
     pub(crate) member: TrafficMember,
 }
@@ -48,7 +49,7 @@ pub(crate) struct PortOrder<'a> {
     pub(crate) rules: Option<TrafficRules>,
     /// Whether the rules replace those that hold.
     pub(crate) claims: bool,
-    pub(crate) own: Vec<OwnSocket<'a>>,
+    pub(crate) own: Vec<SteeredSocket<'a>>,
     /// Whether this run admits its new sockets when they are ready.
     pub(crate) holds_newcomers: bool,
     /// Client ports of readiness checks, with the inode of the socket that gets their connections.
@@ -78,20 +79,33 @@ fn find(port: PortKey) -> Result<Option<TrafficState>, String> {
     TrafficState::find(key).map_err(|error| error.to_string())
 }
 
-fn recorded(state: &TrafficState) -> Option<TrafficRules> {
+/// What is kept with a state: the rules of a user, and the sockets that `drain` has taken out. The verbs read and
+/// write the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StateRecord {
+    #[serde(flatten)]
+    rules: TrafficRules,
+    /// The cookies of sockets that get no new connections.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    drained: BTreeSet<u64>,
+}
+
+fn recorded(state: &TrafficState) -> Option<StateRecord> {
     serde_json::from_str(&state.record().ok()?).ok()
 }
 
 /// The rules and the counts of a port.
 pub(crate) fn counts(port: PortKey) -> Option<(TrafficRules, TrafficCounts)> {
     let state = find(port).ok()??;
-    Some((recorded(&state)?, state.snapshot()))
+    Some((recorded(&state)?.rules, state.snapshot()))
 }
 
 /// Makes the kernel follow the rules of a port. `false`: it has neither rules nor a state.
 pub(crate) fn steer(order: &PortOrder<'_>) -> Result<bool, String> {
     let found = find(order.port)?;
-    let held = found.as_ref().and_then(recorded);
+    let record = found.as_ref().and_then(recorded);
+    let drained = record.as_ref().map(|record| record.drained.clone()).unwrap_or_default();
+    let held = record.map(|record| record.rules);
     let rules = match (&order.rules, held.clone()) {
         (None, None) => return Ok(false),
         (None, Some(held)) => held,
@@ -101,14 +115,18 @@ pub(crate) fn steer(order: &PortOrder<'_>) -> Result<bool, String> {
     };
     let admitted = found.as_ref().map(admitted_cookies).unwrap_or_default();
     let others = others(order, &admitted);
-    let own = order.own.iter().map(|own| own.member.clone());
+    let own = order.own.iter().map(|own| {
+        let is_drained = own.member.socket.cookie.is_some_and(|cookie| drained.contains(&cookie));
+        TrafficMember { admitted: own.member.admitted && !is_drained, ..own.member.clone() }
+    });
     let members = own.chain(others.iter().map(|other| other.member.clone())).collect();
     let mut facts = TrafficFacts::new(order.port.protocol, members);
     facts.holds_newcomers = order.holds_newcomers && others.is_empty();
     if matches!(rules.policy, TrafficPolicy::Cpu | TrafficPolicy::Numa) {
         facts.processors = processors();
     }
-    let plan = decide(&facts, &rules, SteeringTier::Extended).map_err(|why| why.to_string())?;
+    let plan = decide(&facts, &followed(&rules, order.port), SteeringTier::Extended)
+        .map_err(|why| why.to_string())?;
     let duplicates = others.iter().filter_map(|other| other.socket.as_ref());
     let sockets: Vec<&WorkerSocket> =
         order.own.iter().map(|own| own.socket).chain(duplicates).collect();
@@ -121,7 +139,8 @@ pub(crate) fn steer(order: &PortOrder<'_>) -> Result<bool, String> {
             if found.is_none() && is_steered(order) {
                 return Err(STEERED.to_owned());
             }
-            let record = serde_json::to_string(&rules).map_err(|error| error.to_string())?;
+            let record = StateRecord { rules, drained };
+            let record = serde_json::to_string(&record).map_err(|error| error.to_string())?;
             let to = TrafficOrder { record: &record, plan: &plan, sockets: &sockets };
             let key = key(order.port).ok_or("the network namespace has no cookie")?;
             TrafficState::install(key, to, false).map_err(|error| error.to_string())?
@@ -133,6 +152,17 @@ pub(crate) fn steer(order: &PortOrder<'_>) -> Result<bool, String> {
     let probes = order.probes.iter().filter_map(|(port, inode)| Some((*port, cookie(*inode)?)));
     state.set_probes(&probes.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
     Ok(true)
+}
+
+/// The rules that the kernel follows: it cannot leave a member out of its own hash.
+fn followed(rules: &TrafficRules, port: PortKey) -> TrafficRules {
+    match rules.policy {
+        TrafficPolicy::Hash => TrafficRules {
+            policy: TrafficPolicy::default_of(SteeringTier::Extended, port.protocol),
+            ..rules.clone()
+        },
+        _ => rules.clone(),
+    }
 }
 
 /// The cookies of the sockets of a state, and whether each can be chosen.

@@ -7,44 +7,19 @@
 pub(crate) mod extended;
 pub(crate) mod listens;
 pub(crate) mod outside;
+mod port_key;
 
+use sameport_policy::model::Protocol;
 use sameport_policy::model::name::RunName;
-use sameport_policy::model::{Address, Protocol};
 use sameport_policy::traffic::classic::NoProgram;
 use sameport_policy::traffic::{
     SteeringTier, TrafficFacts, TrafficPolicy, TrafficRefusal, TrafficRules, decide,
 };
 
-use crate::control::protocol::TrafficPort;
 use crate::error::{PolicyError, RunError};
 use crate::plan::{InterposerChoice, InterposerKind, PolicyChoice, RunPlan};
 
-/// A port of one protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PortKey {
-    pub(crate) protocol: Protocol,
-    pub(crate) port: u16,
-}
-
-impl PortKey {
-    /// The port of an address.
-    pub(crate) fn of(address: &Address) -> Self {
-        Self { protocol: address.protocol, port: address.port() }
-    }
-}
-
-impl From<TrafficPort> for PortKey {
-    fn from(TrafficPort { udp, port }: TrafficPort) -> Self {
-        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-        Self { protocol, port }
-    }
-}
-
-impl From<PortKey> for TrafficPort {
-    fn from(PortKey { protocol, port }: PortKey) -> Self {
-        Self { udp: protocol == Protocol::Udp, port }
-    }
-}
+pub(crate) use port_key::PortKey;
 
 /// The policy of a run, and the tier that carries it out.
 #[derive(Debug, Clone)]

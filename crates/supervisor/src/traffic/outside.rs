@@ -7,7 +7,7 @@ use sameport_policy::traffic::{SocketId, SteeringTier, TrafficMember};
 use sameport_sys::inspect;
 use sameport_sys::inspect::SocketQuery;
 
-use super::extended::{OwnSocket, PortOrder};
+use super::extended::{PortOrder, SteeredSocket};
 use super::{PortKey, RunTraffic, extended};
 
 /// The ports of a run.
@@ -47,9 +47,9 @@ impl OutsidePorts {
                 incoming_cpu: socket.incoming_cpu(),
                 ..TrafficMember::new(id, listed.address.clone())
             };
-            Some(OwnSocket { socket, member })
+            Some(SteeredSocket { socket, member })
         });
-        let own: Vec<OwnSocket<'_>> = own.collect();
+        let own: Vec<SteeredSocket<'_>> = own.collect();
         let address = own.first()?.member.address.clone();
         let claims = !self.steered.contains(&port);
         let probes = Vec::new();

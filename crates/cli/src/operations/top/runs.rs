@@ -137,7 +137,7 @@ fn seen(entry: RunEntry, own: &str, before: &[SeenRun]) -> SeenRun {
         Ok(status) => SeenRun {
             pid: status.pid,
             workers: status.workers.iter().filter_map(worker).collect(),
-            traffic: status.traffic,
+            traffic: status.treatment.traffic,
             at: Instant::now(),
             name,
             user,
