@@ -65,6 +65,7 @@ impl TrafficState {
         crate::bpf::pin_dir::ensure_bpffs()?;
         let lock = TrafficLock::take()?;
         lock.sweep()?;
+        remove_memberless(key)?;
         let found = match Self::find(key) {
             Err(TrafficError::OtherLayout(path) | TrafficError::NotOurs(path)) if replace => {
                 remove_path(&path)?;
@@ -227,6 +228,20 @@ fn fill(key: TrafficKey, order: TrafficOrder<'_>, unfinished: &Path) -> Result<T
         return Err(error);
     }
     Ok(state)
+}
+
+/// Removes the states of other ports whose last member has gone. Its group has gone with it, and the program
+/// with the group.
+fn remove_memberless(kept: TrafficKey) -> Result<()> {
+    for key in pins::keys()?.into_iter().filter(|key| *key != kept) {
+        // What cannot be read is another command's to name.
+        if let Ok(Some(state)) = TrafficState::find(key)
+            && state.used().next().is_none()
+        {
+            pin_dir::remove(&state.directory)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory of pins, or a pin.

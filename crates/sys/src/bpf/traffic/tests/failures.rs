@@ -120,3 +120,17 @@ fn three_capabilities_are_enough() {
         });
     });
 }
+
+#[test]
+fn a_state_whose_last_member_has_gone_is_removed_by_the_next_one() {
+    in_netns("traffic-memberless", || {
+        let gone: Vec<_> = (0..2).map(|_| listener("127.0.0.1:31004")).collect();
+        let state = install(&plan(TrafficPolicy::Random, &gone), 31004, &gone);
+        gone.into_iter().for_each(Listener::close);
+        assert!(state.snapshot().members.is_empty());
+        let listeners = [listener(ADDRESS)];
+        let other = attempt(&listeners, false).unwrap();
+        assert!(TrafficState::find(key(31004)).unwrap().is_none());
+        other.remove(&workers(&listeners)).unwrap();
+    });
+}

@@ -254,3 +254,35 @@ fn a_worker_with_two_addresses_is_one_member() {
         state.remove(&sockets).unwrap();
     });
 }
+
+#[test]
+fn a_hung_member_gets_nothing_new() {
+    in_netns("traffic-hung", || {
+        if let Err(why) = queues_are_read() {
+            return crate::bpf::skip_test("traffic-hung", &why);
+        }
+        let listeners = group(2);
+        let mut plan = plan(TrafficPolicy::Random, &listeners);
+        let state = install(&plan, PORT, &listeners);
+        // The first accepts nothing: its queue is seen not to be empty, and again a while after.
+        plan.members[1].admitted = false;
+        state.apply(&plan, &[]).unwrap();
+        let waiting = [(); 2].map(|()| TcpStream::connect(ADDRESS).unwrap());
+        sleep(Duration::from_millis(300));
+        plan.members[1].admitted = true;
+        state.apply(&plan, &[]).unwrap();
+        let served = &listeners[1..];
+        let open: Vec<_> =
+            (0..40).map(|_| accepted(TcpStream::connect(ADDRESS).unwrap(), served)).collect();
+        let hung: Vec<_> = state.snapshot().members.iter().map(|it| it.hung).collect();
+        assert_eq!(hung, [true, false]);
+        // It goes on, and is chosen again.
+        for _ in &waiting {
+            listeners[0].socket.accept().unwrap();
+        }
+        sleep(Duration::from_millis(400));
+        drop(open);
+        assert_drawn(&connect(ADDRESS, 60, &listeners), &[1, 1]);
+        remove(&listeners);
+    });
+}
