@@ -357,14 +357,20 @@ INLINE __u32 by_policy(struct choice *c, __u64 salt)
 	return sameport_best(c->key, c->now, salt);
 }
 
-/* The field of the socket that bpf_sk_select_reuseport has just chosen. The context of the program is a
- * struct sk_reuseport_kern. */
-INLINE __u32 read_selected(struct sk_reuseport_md *md, __u32 at)
+/* The socket that bpf_sk_select_reuseport has just chosen. The context of the program is a struct
+ * sk_reuseport_kern. */
+INLINE const void *selected(struct sk_reuseport_md *md)
 {
 	const void *sk = 0;
-	__u32 value = 0;
 
 	bpf_probe_read_kernel(&sk, sizeof sk, (const void *)md + at_selected);
+	return sk;
+}
+
+INLINE __u32 read_field(const void *sk, __u32 at)
+{
+	__u32 value = 0;
+
 	bpf_probe_read_kernel(&value, sizeof value, sk + at);
 	return value;
 }
@@ -375,15 +381,17 @@ enum { ABLE = 0, HUNG = 1, FULL = 2 };
  * does, so a number that is accepted can be too small by those in between, and never too large. */
 INLINE __u32 judge(struct choice *c, struct counter *counter)
 {
-	__u32 queued = read_selected(c->md, at_queued);
+	const void *sk = selected(c->md);
+	__u32 queued = read_field(sk, at_queued);
 	__u32 accepted = counter->established - queued;
 
-	if (queued > read_selected(c->md, at_limit))
-		return FULL;
 	if (!queued) {
-		counter->waiting = 0;
+		if (counter->waiting)
+			counter->waiting = 0;
 		return ABLE;
 	}
+	if (queued > read_field(sk, at_limit))
+		return FULL;
 	if (!counter->waiting || (int)(accepted - counter->accepted) > 0) {
 		counter->waiting = c->now;
 		counter->accepted = accepted;
