@@ -43,7 +43,7 @@ pub(crate) struct StartedRun<'a> {
 }
 
 enum Run<'a> {
-    Plain(PlainRun),
+    Plain(Box<PlainRun>),
     Named(Box<NamedRun<'a>>),
 }
 
@@ -79,7 +79,7 @@ impl<'a> StartedRun<'a> {
         let monitor = Monitor::new(sender, kept, runtime_dir, tell).since(clock);
         let code = match run {
             Run::Plain(run) => {
-                let serve = event_loop::serve(run, monitor, watchdog, &signals, reports);
+                let serve = event_loop::serve(*run, monitor, watchdog, &signals, reports);
                 runtime.block_on(serve)
             }
             Run::Named(run) => {
@@ -142,7 +142,7 @@ fn start_plain<'a>(
     match attended.and_then(|()| watch(signals).map_err(|error| RunError::System("epoll", error))) {
         Ok((runtime, signals)) => {
             let kept = interposer.kept_sockets();
-            let run = Run::Plain(PlainRun::new(interposer, reporter, running, traffic));
+            let run = Run::Plain(Box::new(PlainRun::new(interposer, reporter, running, traffic)));
             let clock = Duration::ZERO;
             Ok(StartedRun { run, kept, clock, sender, reports, runtime, signals, watchdog })
         }

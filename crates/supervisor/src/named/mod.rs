@@ -43,6 +43,7 @@ use crate::report::{Report, Reporter};
 use crate::runtime::STOPPING;
 use crate::termination::{SIGTERM, Termination};
 use crate::traffic::extended;
+use crate::traffic::outside::OutsidePorts;
 use crate::workers::Workers;
 use control_endpoint::ControlEndpoint;
 use history::RunEnd;
@@ -225,7 +226,7 @@ impl Supervise for NamedRun<'_> {
         control.manager.flush();
         let mut ports = pool.extended_ports();
         drop((reporter, pool));
-        ports.extend(workers.outside.map(|outside| outside.ports()).unwrap_or_default());
+        ports.extend(workers.outside.map(OutsidePorts::ports).unwrap_or_default());
         extended::remove_empty(ports);
         // Ends the threads that answer workers, which `monitor` waits for.
         interposer.finish();
