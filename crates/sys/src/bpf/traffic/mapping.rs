@@ -39,18 +39,22 @@ impl SharedMap {
         let at = self.checked(at, size_of::<u32>());
         // SAFETY: `checked` has asserted that four mapped bytes are there, aligned: a mapping begins at a
         // page. They live until `self` is dropped, and nothing in this process accesses them otherwise.
-        unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(at).cast()) }
+        unsafe { AtomicU32::from_ptr(self.start.as_ptr().wrapping_add(at).cast()) }
     }
 
     /// The number at this byte.
     pub(super) fn u64(&self, at: usize) -> &AtomicU64 {
         let at = self.checked(at, size_of::<u64>());
         // SAFETY: as for `u32`, with eight bytes.
-        unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at).cast()) }
+        unsafe { AtomicU64::from_ptr(self.start.as_ptr().wrapping_add(at).cast()) }
     }
 
     fn checked(&self, at: usize, size: usize) -> usize {
-        assert!(at % size == 0 && at + size <= self.length, "no number at {at} of {}", self.length);
+        assert!(
+            at.is_multiple_of(size) && at + size <= self.length,
+            "no number at {at} of {}",
+            self.length
+        );
         at
     }
 }

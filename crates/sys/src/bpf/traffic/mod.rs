@@ -22,6 +22,7 @@ mod mapping;
 mod names;
 mod object;
 mod pins;
+mod probes;
 mod snapshot;
 mod state;
 mod table;

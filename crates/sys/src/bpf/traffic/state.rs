@@ -31,7 +31,7 @@ pub struct TrafficState {
     pub(super) tables: SizedMap,
     listeners: SizedMap,
     pub(super) marks: SizedMap,
-    probes: SizedMap,
+    pub(super) probes: SizedMap,
     pub(super) names: SizedMap,
     record: SizedMap,
 }
@@ -155,11 +155,8 @@ impl TrafficState {
         let address = address.ok_or(TrafficError::NoMember)?;
         let device = socket.device().and_then(|name| local_addresses::device_index(&name));
         let mut wanted = [0_u32; lane::SIZE / 4];
-        wanted[lane::FAMILY / 4] = u32::from(if address.is_ipv4() {
-            libc::AF_INET.cast_unsigned()
-        } else {
-            libc::AF_INET6.cast_unsigned()
-        });
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        wanted[lane::FAMILY / 4] = family.cast_unsigned();
         wanted[lane::DEVICE / 4] = device.unwrap_or(0);
         let ip = match address.ip() {
             IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -366,40 +363,6 @@ impl TrafficState {
             }
         }
         // Members come and go faster than they can be read. The last plan holds for those that were there.
-        Ok(())
-    }
-
-    /// Sends connections from these source ports to the sockets with these cookies, and from no others: for
-    /// readiness checks, which ask one member.
-    ///
-    /// # Errors
-    ///
-    /// [`TrafficError::Pin`].
-    pub fn set_probes(&self, probes: &[(u16, u64)]) -> Result<()> {
-        let numbers = self.numbers();
-        let wanted: BTreeMap<u16, u32> = probes
-            .iter()
-            .filter_map(|(port, cookie)| Some((*port, *numbers.get(cookie)?)))
-            .collect();
-        let old = self.probes.keys(MEMBERS).map_err(self.call("bpf(BPF_MAP_GET_NEXT_KEY)"))?;
-        for (port, number) in &wanted {
-            self.probes
-                .update(&port.to_ne_bytes(), &number.to_ne_bytes())
-                .map_err(self.call("bpf(BPF_MAP_UPDATE_ELEM)"))?;
-        }
-        let count = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
-        self.control.u32(control::PROBES).store(count, SeqCst);
-        for key in old {
-            let port = key.as_slice().try_into().map(u16::from_ne_bytes).unwrap_or_default();
-            if !wanted.contains_key(&port) {
-                match self.probes.delete(&key) {
-                    Err(error) if !super::pins::is_missing(&error) => {
-                        return Err(self.call("bpf(BPF_MAP_DELETE_ELEM)")(error));
-                    }
-                    _ => {}
-                }
-            }
-        }
         Ok(())
     }
 }
