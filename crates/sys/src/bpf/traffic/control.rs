@@ -5,7 +5,7 @@ use std::path::Path;
 use sameport_policy::model::Protocol;
 use sameport_policy::traffic::plan::TrafficPlan;
 
-use super::error::TrafficError;
+use super::error::{TrafficError, TrafficResult};
 use super::layout::LANES;
 use super::object::{self, Choice};
 use super::pins::{self, TrafficKey, TrafficLock};
@@ -13,8 +13,6 @@ use super::state::TrafficState;
 use crate::bpf::pin_dir;
 use crate::cgroup::Cgroup;
 use crate::socket::worker_socket::WorkerSocket;
-
-type Result<T> = std::result::Result<T, TrafficError>;
 
 /// What holds for a port: the user's words, which are kept as they are, and the plan.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +31,7 @@ impl TrafficState {
     /// # Errors
     ///
     /// [`TrafficError::OtherLayout`], [`TrafficError::NotOurs`], [`TrafficError::Pin`].
-    pub fn find(key: TrafficKey) -> Result<Option<Self>> {
+    pub fn find(key: TrafficKey) -> TrafficResult<Option<Self>> {
         let path = key.path();
         pin_dir::require_trusted(path.parent().unwrap_or(Path::new("/")))?;
         match Self::open(key, path)? {
@@ -50,7 +48,7 @@ impl TrafficState {
     /// # Errors
     ///
     /// [`TrafficError::Pin`].
-    pub fn list() -> Result<Vec<TrafficKey>> {
+    pub fn list() -> TrafficResult<Vec<TrafficKey>> {
         Ok(pins::keys()?)
     }
 
@@ -61,7 +59,7 @@ impl TrafficState {
     /// # Errors
     ///
     /// See [`TrafficError`]. The state is complete or absent, also if the process is killed.
-    pub fn install(key: TrafficKey, order: TrafficOrder<'_>, replace: bool) -> Result<Self> {
+    pub fn install(key: TrafficKey, order: TrafficOrder<'_>, replace: bool) -> TrafficResult<Self> {
         crate::bpf::pin_dir::ensure_bpffs()?;
         let lock = TrafficLock::take()?;
         lock.sweep()?;
@@ -92,7 +90,7 @@ impl TrafficState {
     /// # Errors
     ///
     /// See [`TrafficError`].
-    pub fn apply(&self, plan: &TrafficPlan, sockets: &[&WorkerSocket]) -> Result<()> {
+    pub fn apply(&self, plan: &TrafficPlan, sockets: &[&WorkerSocket]) -> TrafficResult<()> {
         let _lock = TrafficLock::take()?;
         let lanes = self.lanes();
         self.adopt(plan, sockets)?;
@@ -109,7 +107,7 @@ impl TrafficState {
     /// # Errors
     ///
     /// See [`TrafficError`].
-    pub fn amend(&self, order: TrafficOrder<'_>) -> Result<bool> {
+    pub fn amend(&self, order: TrafficOrder<'_>) -> TrafficResult<bool> {
         let _lock = TrafficLock::take()?;
         if std::fs::symlink_metadata(self.directory.join("record")).is_err() {
             return Ok(false);
@@ -125,7 +123,7 @@ impl TrafficState {
     }
 
     /// Follows another order, with another policy.
-    fn change(&self, order: TrafficOrder<'_>) -> Result<()> {
+    fn change(&self, order: TrafficOrder<'_>) -> TrafficResult<()> {
         self.adopt(order.plan, order.sockets)?;
         self.follow(order.plan)?;
         self.choose(order.plan, &self.directory, order.sockets)?;
@@ -138,7 +136,7 @@ impl TrafficState {
         plan: &TrafficPlan,
         directory: &Path,
         sockets: &[&WorkerSocket],
-    ) -> Result<()> {
+    ) -> TrafficResult<()> {
         let queue = object::queue_offsets().ok();
         let numbers = self.numbers();
         for lane in 0..self.lanes().min(LANES) {
@@ -164,7 +162,7 @@ impl TrafficState {
     /// # Errors
     ///
     /// See [`TrafficError`].
-    pub fn remove(self, sockets: &[&WorkerSocket]) -> Result<()> {
+    pub fn remove(self, sockets: &[&WorkerSocket]) -> TrafficResult<()> {
         let lock = TrafficLock::take()?;
         for socket in sockets {
             let failed = |errno: rustix::io::Errno| {
@@ -186,7 +184,7 @@ impl TrafficState {
     /// # Errors
     ///
     /// [`TrafficError::Pin`].
-    pub fn discard(key: TrafficKey) -> Result<()> {
+    pub fn discard(key: TrafficKey) -> TrafficResult<()> {
         let lock = TrafficLock::take()?;
         let other = pins::other_layout(key)?;
         for path in [Some(key.path()), other].into_iter().flatten() {
@@ -200,7 +198,11 @@ impl TrafficState {
 }
 
 /// Fills a directory and gives it its name, and only then changes the groups.
-fn fill(key: TrafficKey, order: TrafficOrder<'_>, unfinished: &Path) -> Result<TrafficState> {
+fn fill(
+    key: TrafficKey,
+    order: TrafficOrder<'_>,
+    unfinished: &Path,
+) -> TrafficResult<TrafficState> {
     // Makes the maps.
     let cgroup = Cgroup::first()?;
     object::count(&cgroup, unfinished, key.protocol)?;
@@ -232,7 +234,7 @@ fn fill(key: TrafficKey, order: TrafficOrder<'_>, unfinished: &Path) -> Result<T
 
 /// Removes the states of other ports whose last member has gone. Its group has gone with it, and the program
 /// with the group.
-fn remove_memberless(kept: TrafficKey) -> Result<()> {
+fn remove_memberless(kept: TrafficKey) -> TrafficResult<()> {
     for key in pins::keys()?.into_iter().filter(|key| *key != kept) {
         // What cannot be read is another command's to name.
         if let Ok(Some(state)) = TrafficState::find(key)
@@ -245,7 +247,7 @@ fn remove_memberless(kept: TrafficKey) -> Result<()> {
 }
 
 /// Removes a directory of pins, or a pin.
-fn remove_path(path: &Path) -> Result<()> {
+fn remove_path(path: &Path) -> TrafficResult<()> {
     if std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir()) {
         return Ok(pin_dir::remove(path)?);
     }

@@ -44,3 +44,5 @@ pub enum TrafficError {
     #[error("the rules are too long")]
     TooLong,
 }
+
+pub(super) type TrafficResult<T> = Result<T, TrafficError>;

@@ -12,77 +12,77 @@ pub(super) const NO_PLACE: u32 = u32::MAX;
 
 /// `struct control`.
 pub(super) mod control {
-    pub(in super::super) const SIZE: usize = 168;
-    pub(in super::super) const NETNS: usize = 0;
+    pub(crate) const SIZE: usize = 168;
+    pub(crate) const NETNS: usize = 0;
     /// Port in the low half, the number of lanes in the high one.
-    pub(in super::super) const PORT: usize = 8;
-    pub(in super::super) const ACTIVE: usize = 12;
-    pub(in super::super) const VERSION: usize = 16;
-    pub(in super::super) const ADMIT: usize = 20;
-    pub(in super::super) const WEIGHT: usize = 24;
-    pub(in super::super) const INVERSE: usize = 28;
-    pub(in super::super) const RANK: usize = 32;
-    pub(in super::super) const FIRST: usize = 36;
-    pub(in super::super) const CANARY: usize = 40;
-    pub(in super::super) const PROBES: usize = 44;
-    pub(in super::super) const MISSED: usize = 48;
-    pub(in super::super) const LANE: usize = 72;
+    pub(crate) const PORT: usize = 8;
+    pub(crate) const ACTIVE: usize = 12;
+    pub(crate) const VERSION: usize = 16;
+    pub(crate) const ADMIT: usize = 20;
+    pub(crate) const WEIGHT: usize = 24;
+    pub(crate) const INVERSE: usize = 28;
+    pub(crate) const RANK: usize = 32;
+    pub(crate) const FIRST: usize = 36;
+    pub(crate) const CANARY: usize = 40;
+    pub(crate) const PROBES: usize = 44;
+    pub(crate) const MISSED: usize = 48;
+    pub(crate) const LANE: usize = 72;
 }
 
 /// `struct lane`.
 pub(super) mod lane {
-    pub(in super::super) const SIZE: usize = 24;
-    pub(in super::super) const FAMILY: usize = 0;
-    pub(in super::super) const DEVICE: usize = 4;
-    pub(in super::super) const IP: usize = 8;
+    pub(crate) const SIZE: usize = 24;
+    pub(crate) const FAMILY: usize = 0;
+    pub(crate) const DEVICE: usize = 4;
+    pub(crate) const IP: usize = 8;
 }
 
 /// `struct table`.
 pub(super) mod table {
-    pub(in super::super) const SIZE: usize = ENTRIES + super::MEMBERS * super::entry::SIZE + 8;
-    pub(in super::super) const COUNT: usize = 0;
-    pub(in super::super) const UNIFORM: usize = 4;
-    pub(in super::super) const AT: usize = 8;
-    pub(in super::super) const ENTRIES: usize = AT + 2 * super::MEMBERS;
+    pub(crate) const SIZE: usize = ENTRIES + super::MEMBERS * super::entry::SIZE + 8;
+    pub(crate) const COUNT: usize = 0;
+    pub(crate) const UNIFORM: usize = 4;
+    pub(crate) const AT: usize = 8;
+    pub(crate) const ENTRIES: usize = AT + 2 * super::MEMBERS;
 }
 
 /// `struct entry`.
 pub(super) mod entry {
-    pub(in super::super) const SIZE: usize = 32;
-    pub(in super::super) const MEMBER: usize = 0;
-    pub(in super::super) const WEIGHT: usize = 4;
-    pub(in super::super) const INVERSE: usize = 8;
-    pub(in super::super) const RANK: usize = 12;
-    pub(in super::super) const PLACE: usize = 16;
-    pub(in super::super) const INDEX: usize = 20;
-    pub(in super::super) const IDENTITY: usize = 24;
+    pub(crate) const SIZE: usize = 32;
+    pub(crate) const MEMBER: usize = 0;
+    pub(crate) const WEIGHT: usize = 4;
+    pub(crate) const INVERSE: usize = 8;
+    pub(crate) const RANK: usize = 12;
+    pub(crate) const PLACE: usize = 16;
+    pub(crate) const INDEX: usize = 20;
+    pub(crate) const IDENTITY: usize = 24;
 }
 
 /// `struct member`.
 pub(super) mod member {
-    pub(in super::super) const SIZE: usize = 56;
-    pub(in super::super) const COOKIES: usize = 0;
-    pub(in super::super) const OWNER: usize = 32;
-    pub(in super::super) const GENERATION: usize = 40;
-    pub(in super::super) const SOCKETS: usize = 44;
-    pub(in super::super) const ADOPTED: usize = 48;
+    pub(crate) const SIZE: usize = 56;
+    pub(crate) const COOKIES: usize = 0;
+    pub(crate) const OWNER: usize = 32;
+    pub(crate) const GENERATION: usize = 40;
+    pub(crate) const SOCKETS: usize = 44;
+    pub(crate) const ADOPTED: usize = 48;
     /// In `SOCKETS`: the number is taken, and about to have a socket.
-    pub(in super::super) const CLAIMED: u32 = 1 << 16;
+    pub(crate) const CLAIMED: u32 = 1 << 16;
 }
 
 /// `struct counter`.
 pub(super) mod counter {
-    pub(in super::super) const SIZE: usize = 64;
-    pub(in super::super) const GENERATION: usize = 0;
-    pub(in super::super) const OPEN: usize = 4;
-    pub(in super::super) const EPOCH: usize = 8;
-    pub(in super::super) const PENDING: usize = 12;
-    pub(in super::super) const HUNG: usize = 24;
-    pub(in super::super) const UNTIL: usize = 28;
-    pub(in super::super) const CHOSEN: usize = 32;
-    pub(in super::super) const ESTABLISHED: usize = 40;
-    pub(in super::super) const PASS: usize = 48;
-    pub(in super::super) const WAITING: usize = 56;
+    pub(crate) const SIZE: usize = 64;
+    pub(crate) const GENERATION: usize = 0;
+    pub(crate) const OPEN: usize = 4;
+    pub(crate) const EPOCH: usize = 8;
+    pub(crate) const PENDING: usize = 12;
+    pub(crate) const HUNG: usize = 24;
+    pub(crate) const UNTIL: usize = 28;
+    pub(crate) const CHOSEN: usize = 32;
+    pub(crate) const ESTABLISHED: usize = 40;
+    pub(crate) const PASS: usize = 48;
+    pub(crate) const WAITING: usize = 56;
 }
 
 /// `struct mark`: member, generation, lane, flags.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use sameport_policy::traffic::plan::{Newcomers, TrafficPlan};
 
-use super::error::TrafficError;
+use super::error::{TrafficError, TrafficResult};
 use super::layout::{self, LANES, MEMBERS, RECORD, control, counter, lane, mark, member, table};
 use super::mapping::SharedMap;
 use super::pins::TrafficKey;
@@ -17,8 +17,6 @@ use crate::bpf::pin_dir::failed;
 use crate::bpf::syscall::SizedMap;
 use crate::netns::local_addresses;
 use crate::socket::worker_socket::WorkerSocket;
-
-type Result<T> = std::result::Result<T, TrafficError>;
 
 /// The state of one port. Every function is a few system calls; nothing has to keep running.
 #[derive(Debug)]
@@ -38,7 +36,7 @@ pub struct TrafficState {
 
 impl TrafficState {
     /// Opens the maps in a directory. `None` if it does not exist.
-    pub(super) fn open(key: TrafficKey, directory: PathBuf) -> Result<Option<Self>> {
+    pub(super) fn open(key: TrafficKey, directory: PathBuf) -> TrafficResult<Option<Self>> {
         if std::fs::symlink_metadata(&directory).is_err() {
             return Ok(None);
         }
@@ -96,14 +94,14 @@ impl TrafficState {
     /// # Errors
     ///
     /// [`TrafficError::Pin`].
-    pub fn record(&self) -> Result<String> {
+    pub fn record(&self) -> TrafficResult<String> {
         let mut value = vec![0; RECORD];
         self.record.lookup(&[0; 4], &mut value).map_err(self.call("bpf(BPF_MAP_LOOKUP_ELEM)"))?;
         let end = value.iter().position(|byte| *byte == 0).unwrap_or(RECORD);
         Ok(String::from_utf8_lossy(&value[..end]).into_owned())
     }
 
-    pub(super) fn write_record(&self, text: &str) -> Result<()> {
+    pub(super) fn write_record(&self, text: &str) -> TrafficResult<()> {
         if text.len() >= RECORD || text.contains('\0') {
             return Err(TrafficError::TooLong);
         }
@@ -147,7 +145,7 @@ impl TrafficState {
     }
 
     /// The lane of the socket's address, which is made if there is none.
-    fn lane(&self, socket: &WorkerSocket) -> Result<usize> {
+    fn lane(&self, socket: &WorkerSocket) -> TrafficResult<usize> {
         let wrong = |call| {
             move |errno: rustix::io::Errno| TrafficError::Socket(call, socket.inode(), errno.into())
         };
@@ -196,7 +194,7 @@ impl TrafficState {
         &self,
         plan: &TrafficPlan,
         sockets: &[&WorkerSocket],
-    ) -> Result<Vec<usize>> {
+    ) -> TrafficResult<Vec<usize>> {
         let mut numbers = self.numbers();
         let mut lanes = Vec::new();
         for socket in sockets {
@@ -235,7 +233,7 @@ impl TrafficState {
         lane: usize,
         target: Option<u32>,
         pid: Option<i32>,
-    ) -> Result<u32> {
+    ) -> TrafficResult<u32> {
         let joins = target
             .and_then(|number| usize::try_from(number).ok())
             .filter(|number| self.cookie(*number, lane) == 0 && self.join(*number));
@@ -333,7 +331,7 @@ impl TrafficState {
 
     /// Makes the choices follow the plan. The tables that are not read are written, and then read: a choice
     /// sees the old plan or the new one. If a member came or went meanwhile, it is done again.
-    pub(super) fn follow(&self, plan: &TrafficPlan) -> Result<()> {
+    pub(super) fn follow(&self, plan: &TrafficPlan) -> TrafficResult<()> {
         const ATTEMPTS: usize = 1000;
         let version = self.control.u32(control::VERSION);
         for _ in 0..ATTEMPTS {
