@@ -106,8 +106,9 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
     use crate::error::Failure;
+    use crate::operations::traffic::change::SteerChange;
     use crate::operations::traffic::status::show;
-    use crate::operations::traffic::steer::{SteerChange, steer};
+    use crate::operations::traffic::steer::steer;
     use crate::output::{screen, stderr, stdout, traffic};
 
     let json = args.json;

@@ -8,7 +8,8 @@ use sameport_supervisor::control::protocol::ControlRequest;
 
 use crate::error::{Failure, client_failure};
 use crate::operations::named_runs::runs_of;
-use crate::operations::traffic::steer::{SteerChange, drain, steer};
+use crate::operations::traffic::change::SteerChange;
+use crate::operations::traffic::steer::{drain, steer};
 
 /// A change that a user asks for with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,11 +19,11 @@ use sameport_sys::proc::processors;
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use sameport_sys::{effective_user, inspect, netns};
 
+use super::change::{SteerChange, refused, require_another, with_values};
 use super::error::{Error, NeedOfRights};
 use super::facts::facts;
 use super::port::{MemberSocket, PortMembers};
 use super::record::TrafficRecord;
-use super::steer::{SteerChange, refused, require_another, with_values};
 use super::supervised::tell_supervisors;
 
 /// What the kernel has of a port.

@@ -1,9 +1,10 @@
 //! The traffic of ports: `steer` and `drain`.
 //!
 //! [`port`] finds the members of a port, [`facts`] has them as `sameport_policy::traffic` wants them.
-//! [`steer`] asks the supervisor of the members ([`supervised`]), or changes the state of the kernel
-//! ([`direct`]). [`drain`] waits for what a member has, and [`status`] is what holds.
+//! [`change`] is what a user wants. [`steer`] asks the supervisor of the members ([`supervised`]), or changes the
+//! state of the kernel ([`direct`]). [`drain`] waits for what a member has, and [`status`] is what holds.
 
+pub(crate) mod change;
 mod direct;
 pub(crate) mod drain;
 pub(crate) mod error;

@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 use sameport_policy::addr::PortSpec;
 use sameport_policy::traffic::plan;
 use sameport_policy::traffic::{
-    MemberSelector, MemberValue, SteeringTier, TrafficPolicy, TrafficRefusal, TrafficRules,
-    TrafficStatus,
+    MemberSelector, SteeringTier, TrafficPolicy, TrafficRules, TrafficStatus,
 };
-use sameport_sys::ProcessIdentity;
 
+use super::change::{SteerChange, refused, require_another, with_values};
 use super::direct::{self, no_socket};
 use super::drain::DrainedMember;
 use super::error::Error;
@@ -18,18 +17,6 @@ use super::facts::{facts, socket_id};
 use super::port::{self, MemberSocket, PortMembers};
 use super::status;
 use super::supervised::OnlyRun;
-
-/// What a user wants of a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SteerChange {
-    /// The default policy of this machine.
-    On,
-    /// The hash of the kernel, and nothing of sameport.
-    Off,
-    /// This policy, or the one that holds, with these values. Connection ids of QUIC are followed if it says
-    /// so, or if the policy that holds does.
-    Rules { policy: Option<TrafficPolicy>, values: Vec<MemberValue>, connection_ids: bool },
-}
 
 /// Changes the traffic of a port. `replace`: also where another's program selects the members, or something of
 /// another version is left. Returns what holds afterwards; `None` where only a rest was removed.
@@ -78,41 +65,10 @@ fn by_supervisor(run: &OnlyRun, port: &PortMembers, change: &SteerChange) -> Res
     }
 }
 
-/// The rules that hold, with other values of some members. Where the hash holds, weights do.
-pub(super) fn with_values(mut rules: TrafficRules, values: &[MemberValue]) -> TrafficRules {
-    if rules.policy == TrafficPolicy::Hash {
-        rules.policy = TrafficPolicy::Weights;
-    }
-    for value in values {
-        match rules.values.iter_mut().find(|it| it.selector == value.selector) {
-            Some(earlier) => earlier.value = value.value,
-            None => rules.values.push(value.clone()),
-        }
-    }
-    rules
-}
-
 /// Whether the rules make sense for the members of the port.
 pub(super) fn check(port: &PortMembers, rules: &TrafficRules) -> Result<(), Error> {
     let facts = facts(port, &BTreeSet::new());
     plan::check(&facts, rules, SteeringTier::Extended).map_err(|refusal| refused(port, refusal))
-}
-
-/// The refusal, with what is known about a pid that is no member.
-pub(super) fn refused(port: &PortMembers, refusal: TrafficRefusal) -> Error {
-    if let TrafficRefusal::UnknownSelector { selector: MemberSelector::Pid(pid), known, .. } =
-        &refusal
-    {
-        let exists = ProcessIdentity::of(pid.cast_unsigned()).is_ok();
-        return Error::NoMember { port: port.name(), pid: *pid, exists, known: known.clone() };
-    }
-    if let TrafficRefusal::OneMember(1) = &refusal
-        && let Some(only) = port.sockets.first()
-        && only.member.options.is_some_and(|options| !options.reuse_port)
-    {
-        return Error::NotShared { port: port.name(), holder: Box::new(only.holder.clone()) };
-    }
-    Error::Refused { port: port.name(), refusal: Box::new(refusal) }
 }
 
 /// The port of the one protocol that has members there.
@@ -162,18 +118,6 @@ pub(crate) fn drain(
         drained(&port, &inodes)
     });
     Ok(DrainBegun { members: members.collect(), port: port.clone(), policy })
-}
-
-/// Refuses to drain the last member that gets connections.
-pub(super) fn require_another(
-    is_left: bool,
-    port: &PortMembers,
-    selector: &MemberSelector,
-) -> Result<(), Error> {
-    match is_left {
-        true => Ok(()),
-        false => Err(Error::LastMember { port: port.name(), member: selector.clone() }),
-    }
 }
 
 fn drained(port: &PortMembers, inodes: &BTreeSet<u64>) -> DrainedMember {
