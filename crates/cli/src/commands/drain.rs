@@ -21,7 +21,7 @@ member is not ended, and Ctrl-C ends the wait, not the drain. A member that ends
 member that gets connections cannot be drained: the others could not take over.
 
 A worker of a named run is drained by its supervisor, without a privilege. Any other member needs root, or \
-CAP_BPF and CAP_NET_ADMIN. A port without a policy gets two-choices for its other members, until `--undo` \
+CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. A port without a policy gets two-choices for its other members, until `--undo` \
 of the last drain.
 
 Exits with 1 when --timeout is over, with the connections that are left.";

@@ -1,6 +1,7 @@
 //! Advice for what `steer` and `drain` refuse.
 
 use sameport_policy::traffic::TrafficRefusal;
+use sameport_policy::traffic::refusal::EXTENDED_NEEDS;
 use sameport_sys::bpf::traffic::TrafficError;
 use sameport_sys::effective_user;
 
@@ -139,8 +140,7 @@ fn rights(port: &str, why: &str, needs: &NeedOfRights) -> Failure {
         }
         NeedOfRights::Unseen => format!("{port} has programs of another user"),
     };
-    Failure::unsupported(format!("{reason}; only eBPF can steer them: {why}"))
-        .hint("eBPF needs root, or CAP_BPF and CAP_NET_ADMIN, and Linux 5.15")
+    Failure::unsupported(format!("{reason}; only eBPF can steer them: {why}")).hint(EXTENDED_NEEDS)
 }
 
 /// `drain --timeout` is over.

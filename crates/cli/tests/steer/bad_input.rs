@@ -68,7 +68,7 @@ fn another_user_is_told_what_could_do_it() {
     let members = fixture.members(2, &["127.0.0.1"]);
     let exited = as_nobody(&format!("steer {PORT} random"));
     let error = format!("{PORT}/tcp has programs of another user; only eBPF can steer them");
-    assert_fails(&exited, 3, &error, "root, or CAP_BPF and CAP_NET_ADMIN");
+    assert_fails(&exited, 3, &error, "root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
     let shown = as_nobody(&format!("steer {PORT}"));
     assert!(shown.code == 0 && shown.stdout.contains("hash"), "{shown:?}");
     drop(members);
@@ -82,7 +82,7 @@ fn another_user_is_told_what_could_do_it() {
     let exited = as_nobody(&format!("steer {PORT} least-connections"));
     let error =
         format!("{PORT}/tcp has members of no named run: python3; only eBPF can steer them");
-    assert_fails(&exited, 3, &error, "root, or CAP_BPF and CAP_NET_ADMIN");
+    assert_fails(&exited, 3, &error, "root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
     // Root can.
     fixture.ok(&format!("steer {PORT} least-connections"));
     let shown = as_nobody(&format!("steer {PORT} --json"));

@@ -52,5 +52,9 @@ fn of_two_controllers_one_wins_and_nothing_is_torn() {
     assert_eq!(served.len(), 1, "{served:?}");
     let port = fixture.port();
     let winner = port["members"].as_array().unwrap().iter().find(|it| it["weight"] != 0).unwrap();
-    assert_eq!(served.get(&(winner["pid"].as_i64().unwrap() as i32)), Some(&20), "{port}");
+    assert_eq!(
+        served.get(&i32::try_from(winner["pid"].as_i64().unwrap()).unwrap()),
+        Some(&20),
+        "{port}"
+    );
 }

@@ -99,7 +99,7 @@ fn a_policy_that_needs_a_privilege_is_refused() {
         assert!(!proof.exists(), "{options:?} started the command");
     };
     for policy in ["least-connections", "two-choices", "round-robin"] {
-        let words = [policy, "eBPF", "CAP_BPF and CAP_NET_ADMIN"];
+        let words = [policy, "eBPF", "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"];
         refused(&["-n", "4", "--policy", policy], 3, &words);
         refused(&["--name", "refused", "--policy", policy], 3, &words);
     }

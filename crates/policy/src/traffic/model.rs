@@ -124,7 +124,7 @@ impl FromStr for TrafficPolicy {
 pub enum SteeringTier {
     /// Classic BPF (`SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5): no privilege, no state.
     Classic,
-    /// eBPF (`BPF_PROG_TYPE_SK_REUSEPORT`): CAP_BPF and CAP_NET_ADMIN.
+    /// eBPF (`BPF_PROG_TYPE_SK_REUSEPORT`): CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
     #[cfg_attr(feature = "serde", serde(rename = "ebpf"))]
     Extended,
 }

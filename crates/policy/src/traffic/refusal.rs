@@ -5,8 +5,9 @@ use std::fmt;
 use super::model::{MemberSelector, SteeringTier, TrafficPolicy};
 use crate::model::Protocol;
 
-/// What eBPF needs.
-pub const EXTENDED_NEEDS: &str = "eBPF: root, or CAP_BPF and CAP_NET_ADMIN, and Linux 5.15";
+/// What eBPF needs. A test compares the kernel with the one that the loader requires.
+pub const EXTENDED_NEEDS: &str =
+    "eBPF needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and Linux 5.15";
 
 /// The number of known members that a message names.
 const MAX_KNOWN: usize = 12;
@@ -65,9 +66,11 @@ impl TrafficRefusal {
     pub fn next_step(&self) -> Option<String> {
         Some(match self {
             Self::Tier(policy, ..) => {
-                format!("{policy} needs {EXTENDED_NEEDS}")
+                format!("{policy} needs eBPF; {EXTENDED_NEEDS}")
             }
-            Self::UnknownMembers(policy, _) => format!("{policy} here needs {EXTENDED_NEEDS}"),
+            Self::UnknownMembers(policy, _) => {
+                format!("{policy} here needs eBPF; {EXTENDED_NEEDS}")
+            }
             Self::ConnectionIds(..) => "random --connection-id, for a port of UDP".to_owned(),
             Self::Protocol(..) => "random, weights and sticky choose per flow".to_owned(),
             Self::UnknownSelector { known, .. } if !known.is_empty() => {

@@ -209,7 +209,9 @@ fn a_tier_says_what_it_cannot_do_and_what_could() {
         assert_eq!(classic.is_err(), has_state, "{policy}");
         if let Err(refusal) = classic {
             assert!(refusal.is_of_the_machine());
-            assert!(refusal.next_step().unwrap().contains("CAP_BPF and CAP_NET_ADMIN"));
+            assert!(
+                refusal.next_step().unwrap().contains("CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")
+            );
         }
         let unordered =
             TrafficFacts { order_unknown: Some("a stranger joined".into()), ..facts("10 11") };

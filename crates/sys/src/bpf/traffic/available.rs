@@ -46,3 +46,15 @@ pub fn check_extended_tier() -> io::Result<()> {
 pub fn queues_are_read() -> io::Result<()> {
     object::queue_offsets().map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use sameport_policy::traffic::refusal::EXTENDED_NEEDS;
+
+    use super::FIRST;
+
+    #[test]
+    fn messages_name_the_first_kernel() {
+        assert!(EXTENDED_NEEDS.ends_with(&format!("Linux {}.{}", FIRST.0, FIRST.1)));
+    }
+}
