@@ -122,7 +122,7 @@ fn a_stopped_worker_is_hung() {
 fn a_supervisor_that_does_not_answer_delays_nothing() {
     let run = NamedRun::start_rogue(User::Current, &[], "good");
     run.wait_for_ready(2);
-    let supervisor = i32::try_from(run.supervisor.pid()).unwrap();
+    let supervisor = run.supervisor.pid();
     kill(supervisor, libc::SIGSTOP);
     let port = run.setup.port.to_string();
     let words = ["top", &port, "--once", "--interval", "100ms"];
