@@ -167,14 +167,16 @@ fn positional(arg: &Arg) -> String {
     if arg.is_required_set() { text } else { format!("[{text}]") }
 }
 
-/// The name of a value, or the words that it can be.
+/// The name of a value, or the words that it can be. More words than this do not fit into a line of 80
+/// columns, and OPTIONS lists them.
 fn value(arg: &Arg) -> String {
+    const MOST_WORDS: usize = 6;
     let words: Vec<String> = arg
         .get_possible_values()
         .iter()
         .map(|word| format!("\\fB{}\\fR", escaped(word.get_name())))
         .collect();
-    if !words.is_empty() {
+    if (1..=MOST_WORDS).contains(&words.len()) {
         return words.join("|");
     }
     let name = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
