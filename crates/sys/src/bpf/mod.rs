@@ -1,6 +1,6 @@
 //! eBPF programs and maps.
 //!
-//! Every direct call of bpf(2) is in `syscall`. Three mechanisms are kept in the kernel by pins below
+//! Every direct call of bpf(2) is in `syscall` and `object_calls`. Three mechanisms are kept in the kernel by pins below
 //! `/sys/fs/bpf/sameport` (`pin_dir`, `pinned`): `cgroup_bind` changes binds in a cgroup, `guard`
 //! refuses binds of reserved ports, `traffic` chooses the member of a port that gets a connection. `socket_iter` finds the owners of sockets, `sk_lookup` the programs
 //! that select a socket before the kernel does.
@@ -9,6 +9,8 @@ mod attach_error;
 pub mod cgroup_bind;
 pub mod guard;
 mod mapped_file;
+mod object_calls;
+mod object_loader;
 mod pin_dir;
 mod pinned;
 mod programs;

@@ -8,7 +8,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -28,9 +28,14 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ENABLE_STATS: libc::c_int = 32;
 const BPF_ITER_CREATE: libc::c_int = 33;
 
+pub(super) const BPF_MAP_TYPE_SOCKMAP: u32 = 15;
 pub(crate) const BPF_PROG_TYPE_SOCKET_FILTER: u32 = 1;
+pub(super) const BPF_PROG_TYPE_CGROUP_SOCK: u32 = 9;
+pub(super) const BPF_PROG_TYPE_SOCK_OPS: u32 = 13;
 pub(crate) const BPF_PROG_TYPE_SK_REUSEPORT: u32 = 21;
 pub(crate) const BPF_PROG_TYPE_TRACING: u32 = 26;
+pub(super) const BPF_CGROUP_SOCK_OPS: u32 = 3;
+pub(super) const BPF_CGROUP_INET_SOCK_RELEASE: u32 = 34;
 pub(crate) const BPF_TRACE_ITER: u32 = 28;
 pub(crate) const BPF_SK_LOOKUP: u32 = 36;
 pub(crate) const BPF_SK_REUSEPORT_SELECT_OR_MIGRATE: u32 = 40;
@@ -49,6 +54,26 @@ pub(crate) struct ProgramSpec<'a> {
     pub(crate) attach_type: u32,
     /// BTF number of the kernel function to attach to, 0 for kinds without one.
     pub(crate) attach_to: u32,
+    /// Shown by bpftool(8), at most 15 bytes; empty: `sameport`.
+    pub(crate) name: &'a str,
+    /// Its functions, which the verifier follows once each if they are global.
+    pub(crate) functions: FunctionInfo<'a>,
+}
+
+/// The types of the functions of a program.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FunctionInfo<'a> {
+    /// The loaded types that `bytes` names; `None`: no information.
+    pub(crate) types: Option<BorrowedFd<'a>>,
+    /// `struct bpf_func_info`, one for each function.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// A name as the kernel has it, which a zero byte ends.
+pub(super) fn object_name(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().take(15).zip(name.bytes()).for_each(|(to, from)| *to = from);
+    bytes
 }
 
 /// `BPF_PROG_LOAD` under a dual MIT/GPL license, without a verifier log: Linux 3.18, iterators 5.8.
@@ -84,19 +109,27 @@ pub(crate) fn load_program(program: &ProgramSpec<'_>) -> io::Result<OwnedFd> {
         attach_to_program: u32,
         unused: u32,
     }
+    /// Size of `struct bpf_func_info`.
+    const FUNCTION: usize = 8;
+    let FunctionInfo { types, bytes } = program.functions;
+    let functions = if types.is_some() { bytes.len() / FUNCTION } else { 0 };
     let mut attributes = ProgLoadAttr {
         kind: program.kind,
         instruction_count: u32::try_from(program.instructions.len() / INSTRUCTION)
             .map_err(io::Error::other)?,
         instructions: program.instructions.as_ptr() as u64,
         license: c"Dual MIT/GPL".as_ptr() as u64,
-        name: *b"sameport\0\0\0\0\0\0\0\0",
+        name: object_name(if program.name.is_empty() { "sameport" } else { program.name }),
+        btf: types.map_or(0, |types| types.as_raw_fd().cast_unsigned()),
+        function_info_size: if functions > 0 { 8 } else { 0 },
+        function_info: if functions > 0 { bytes.as_ptr() as u64 } else { 0 },
+        function_info_count: u32::try_from(functions).map_err(io::Error::other)?,
         attach_type: program.attach_type,
         attach_to: program.attach_to,
         ..ProgLoadAttr::default()
     };
-    // SAFETY: the pointers are to the license, a static string, and to as many instructions as
-    // `instruction_count` says, which `program` borrows.
+    // SAFETY: the pointers are to the license, a static string, and to as many instructions and functions
+    // as their counts say, which `program` borrows.
     unsafe { bpf_fd(BPF_PROG_LOAD, &mut attributes) }
 }
 
@@ -207,8 +240,8 @@ pub(crate) struct MapShape {
 /// A map whose keys and values have sizes that are checked for every call.
 #[derive(Debug)]
 pub(crate) struct SizedMap {
-    fd: OwnedFd,
-    shape: MapShape,
+    pub(super) fd: OwnedFd,
+    pub(super) shape: MapShape,
 }
 
 impl SizedMap {
@@ -288,7 +321,7 @@ impl SizedMap {
 }
 
 impl AsFd for SizedMap {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
@@ -341,7 +374,7 @@ pub(crate) fn enable_stats() -> io::Result<OwnedFd> {
 /// # Safety
 ///
 /// As for [`bpf`].
-unsafe fn bpf_fd<T>(command: libc::c_int, attributes: &mut T) -> io::Result<OwnedFd> {
+pub(super) unsafe fn bpf_fd<T>(command: libc::c_int, attributes: &mut T) -> io::Result<OwnedFd> {
     // SAFETY: the caller's promise.
     let fd = unsafe { bpf(command, attributes) }?;
     // SAFETY: the kernel has created this descriptor for this call; nothing else owns it.
@@ -352,7 +385,7 @@ unsafe fn bpf_fd<T>(command: libc::c_int, attributes: &mut T) -> io::Result<Owne
 ///
 /// `T` is a `repr(C)` prefix of `union bpf_attr` without padding, and each pointer in it is valid for
 /// what the command reads and writes there.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
+pub(super) unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
     permits(SandboxedCall::Bpf)?;
     let attributes: *mut T = attributes;
     // SAFETY: the kernel accesses `size_of::<T>()` bytes at `attributes`; the pointers inside are

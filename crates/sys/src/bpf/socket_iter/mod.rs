@@ -163,6 +163,7 @@ fn load_iterator(
         instructions: &instructions,
         attach_type: syscall::BPF_TRACE_ITER,
         attach_to,
+        ..ProgramSpec::default()
     })
 }
 

@@ -150,7 +150,7 @@ impl TrafficState {
             };
             let Some(socket) = sockets.iter().find(in_lane) else { continue };
             let number = u32::try_from(lane).unwrap_or(0);
-            let mut choice = Choice::load(plan, number, queue, directory)?;
+            let choice = Choice::load(plan, number, queue, directory)?;
             choice.attach(socket)?;
             choice.pin(&directory.join(format!("choose_{lane}")))?;
         }
@@ -206,7 +206,7 @@ fn fill(
     // Makes the maps.
     let cgroup = Cgroup::first()?;
     object::count(&cgroup, unfinished, key.protocol)?;
-    drop(Choice::load(order.plan, 0, None, unfinished)?);
+    object::make_maps(order.plan, unfinished)?;
     let state = TrafficState::open(key, unfinished.to_owned())?.ok_or(TrafficError::NoMember)?;
     state.begin();
     state.write_record(order.record)?;

@@ -1,22 +1,27 @@
 //! The programs: `bpf/traffic.bpf.c`, loaded for a policy and a lane, and `bpf/traffic_count.bpf.c`.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSock, SkReuseport, SockOps};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::include_bytes_aligned;
 use rustix::thread::CapabilitySet;
 use sameport_policy::model::Protocol;
 use sameport_policy::traffic::model::TrafficPolicy;
 use sameport_policy::traffic::plan::TrafficPlan;
 
 use crate::bpf::attach_error::AttachError;
-use crate::bpf::pin_dir::{LINK_PREFIX, from_aya};
+use crate::bpf::object_calls::{link_to_cgroup, pin};
+use crate::bpf::object_loader::{LoadedObject, ObjectSettings};
+use crate::bpf::pin_dir::{LINK_PREFIX, failed};
 use crate::bpf::socket_iter::kernel_offsets;
+use crate::bpf::syscall::{
+    BPF_CGROUP_INET_SOCK_RELEASE, BPF_CGROUP_SOCK_OPS, BPF_PROG_TYPE_CGROUP_SOCK,
+    BPF_PROG_TYPE_SK_REUSEPORT, BPF_PROG_TYPE_SOCK_OPS, BPF_SK_REUSEPORT_SELECT_OR_MIGRATE,
+};
 use crate::cgroup::Cgroup;
 use crate::process::capability;
+use crate::socket::worker_socket::WorkerSocket;
 
 use super::error::TrafficError;
 
@@ -60,116 +65,112 @@ pub(super) fn queue_offsets() -> io::Result<QueueOffsets> {
 }
 
 /// The program that chooses among the members of one lane.
-pub(super) struct Choice(Ebpf);
+pub(super) struct Choice(OwnedFd);
 
 impl Choice {
-    /// Loads it over the maps that are pinned in this directory, or makes them there.
+    /// Loads it over the maps that are pinned in this directory.
     pub(super) fn load(
         plan: &TrafficPlan,
         lane: u32,
         queue: Option<QueueOffsets>,
         maps: &Path,
     ) -> Result<Self, AttachError> {
-        AttachError::check_filter()?;
-        let is_udp = plan.protocol == Protocol::Udp;
-        // A datagram socket has no accept queue.
-        let queue = queue.filter(|_| !is_udp);
-        let (policy, reads_queue) = (number(plan.policy), u32::from(queue.is_some()));
-        let [selected, queued, limit] = queue.unwrap_or_default();
-        let mut object = EbpfLoader::new()
-            .btf(None)
-            .default_map_pin_directory(maps)
-            .override_global("policy", &policy, true)
-            .override_global("lane", &lane, true)
-            .override_global("reads_queue", &reads_queue, true)
-            .override_global("is_udp", &u32::from(is_udp), true)
-            .override_global("reads_ids", &u32::from(plan.connection_ids), true)
-            .map_max_entries("flows", if is_udp { FLOWS } else { 1 })
-            .override_global("at_selected", &selected, true)
-            .override_global("at_queued", &queued, true)
-            .override_global("at_limit", &limit, true)
-            .load(CHOICE)
-            .map_err(|error| AttachError::loading(&error))?;
-        program(&mut object)?.load().map_err(|error| AttachError::loading(&error))?;
-        Ok(Self(object))
+        let (kind, attach_type) = (BPF_PROG_TYPE_SK_REUSEPORT, BPF_SK_REUSEPORT_SELECT_OR_MIGRATE);
+        object(plan, lane, queue, maps)?.load("choose", kind, attach_type).map(Self)
     }
 
     /// Replaces the program of the socket's group.
-    pub(super) fn attach(&mut self, socket: impl AsFd) -> Result<(), AttachError> {
-        program(&mut self.0)?
-            .attach(socket)
-            .map_err(|error| AttachError::system("setsockopt(SO_ATTACH_REUSEPORT_EBPF)", &error))
+    pub(super) fn attach(&self, socket: &WorkerSocket) -> Result<(), AttachError> {
+        let attached = socket.steer_by(&self.0);
+        attached.map_err(|errno| {
+            let error = io::Error::from(errno);
+            AttachError::system("setsockopt(SO_ATTACH_REUSEPORT_EBPF)", &error)
+        })
     }
 
     /// Pins it in place of an earlier one.
-    pub(super) fn pin(&mut self, path: &Path) -> Result<(), TrafficError> {
+    pub(super) fn pin(&self, path: &Path) -> Result<(), TrafficError> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(crate::bpf::pin_dir::failed("unlink", path)(error).into());
+                return Err(failed("unlink", path)(error).into());
             }
             _ => {}
         }
-        program(&mut self.0)?
-            .pin(path)
-            .map_err(|error| from_aya("bpf(BPF_OBJ_PIN)", path, &error).into())
+        Ok(pin(&self.0, path).map_err(failed("bpf(BPF_OBJ_PIN)", path))?)
     }
 }
 
-fn program(object: &mut Ebpf) -> Result<&mut SkReuseport, AttachError> {
-    let program =
-        object.program_mut("choose").ok_or_else(|| AttachError::Kernel("no program".into()))?;
-    program.try_into().map_err(|error| AttachError::system("load", &error))
+/// Makes the maps that only a choice uses.
+pub(super) fn make_maps(plan: &TrafficPlan, maps: &Path) -> Result<(), AttachError> {
+    object(plan, 0, None, maps).map(drop)
+}
+
+fn object(
+    plan: &TrafficPlan,
+    lane: u32,
+    queue: Option<QueueOffsets>,
+    maps: &Path,
+) -> Result<LoadedObject, AttachError> {
+    let is_udp = plan.protocol == Protocol::Udp;
+    // A datagram socket has no accept queue.
+    let queue = queue.filter(|_| !is_udp);
+    let [selected, queued, limit] = queue.unwrap_or_default();
+    let constants = [
+        ("policy", number(plan.policy)),
+        ("lane", lane),
+        ("reads_queue", queue.is_some().into()),
+        ("is_udp", is_udp.into()),
+        ("reads_ids", plan.connection_ids.into()),
+        ("at_selected", selected),
+        ("at_queued", queued),
+        ("at_limit", limit),
+    ];
+    let entries = [("flows", if is_udp { FLOWS } else { 1 })];
+    LoadedObject::read(CHOICE, &ObjectSettings { maps, constants: &constants, entries: &entries })
 }
 
 /// Attaches the programs that count to a cgroup and pins their links beside the maps. For UDP only the one
 /// that hears of closed sockets: TCP can have the same port, with a state of its own.
 pub(super) fn count(cgroup: &Cgroup, maps: &Path, protocol: Protocol) -> Result<(), TrafficError> {
     // Linux 6.10 tells a sockops program the process.
-    let mut object = load_count(maps, 1).or_else(|_| load_count(maps, 0))?;
-    let (at, mode) = (cgroup.descriptor(), CgroupAttachMode::Single);
-    let attaching = |error| TrafficError::from(AttachError::attaching(&error));
+    let counting = Counting::load(maps, 1).or_else(|_| Counting::load(maps, 0))?;
     if protocol == Protocol::Tcp {
-        let program = sock_ops(&mut object)?;
-        let link = program.attach(at, mode).and_then(|id| program.take_link(id));
-        pin(FdLink::try_from(link.map_err(attaching)?), maps, "connections")?;
+        link(&counting.connections, cgroup, BPF_CGROUP_SOCK_OPS, maps, "connections")?;
     }
-    let program = cgroup_sock(&mut object)?;
-    let link = program.attach(at, mode).and_then(|id| program.take_link(id)).map_err(attaching)?;
-    pin(FdLink::try_from(link), maps, "released")
+    link(&counting.released, cgroup, BPF_CGROUP_INET_SOCK_RELEASE, maps, "released")
 }
 
-fn pin<E: std::error::Error + 'static>(
-    link: Result<FdLink, E>,
+fn link(
+    program: &OwnedFd,
+    cgroup: &Cgroup,
+    attach_type: u32,
     maps: &Path,
     name: &str,
 ) -> Result<(), TrafficError> {
-    let path = maps.join(format!("{LINK_PREFIX}{name}"));
+    let link = link_to_cgroup(program, cgroup.descriptor(), attach_type);
     let link = link.map_err(|error| AttachError::attaching(&error))?;
-    link.pin(&path).map_err(|error| from_aya("bpf(BPF_OBJ_PIN)", &path, &error))?;
-    Ok(())
+    let path = maps.join(format!("{LINK_PREFIX}{name}"));
+    Ok(pin(link, &path).map_err(failed("bpf(BPF_OBJ_PIN)", &path))?)
 }
 
-fn load_count(maps: &Path, knows_process: u32) -> Result<Ebpf, AttachError> {
-    let mut object = EbpfLoader::new()
-        .btf(None)
-        .default_map_pin_directory(maps)
-        .override_global("knows_process", &knows_process, true)
-        .load(COUNT)
-        .map_err(|error| AttachError::loading(&error))?;
-    sock_ops(&mut object)?.load().map_err(|error| AttachError::loading(&error))?;
-    cgroup_sock(&mut object)?.load().map_err(|error| AttachError::loading(&error))?;
-    Ok(object)
+/// The programs that count.
+struct Counting {
+    connections: OwnedFd,
+    released: OwnedFd,
 }
 
-fn sock_ops(object: &mut Ebpf) -> Result<&mut SockOps, AttachError> {
-    let program = object
-        .program_mut("connections")
-        .ok_or_else(|| AttachError::Kernel("no program".into()))?;
-    program.try_into().map_err(|error| AttachError::system("load", &error))
-}
-
-fn cgroup_sock(object: &mut Ebpf) -> Result<&mut CgroupSock, AttachError> {
-    let program =
-        object.program_mut("released").ok_or_else(|| AttachError::Kernel("no program".into()))?;
-    program.try_into().map_err(|error| AttachError::system("load", &error))
+impl Counting {
+    fn load(maps: &Path, knows_process: u32) -> Result<Self, AttachError> {
+        let constants = [("knows_process", knows_process)];
+        let settings = ObjectSettings { maps, constants: &constants, entries: &[] };
+        let object = LoadedObject::read(COUNT, &settings)?;
+        Ok(Self {
+            connections: object.load("connections", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS)?,
+            released: object.load(
+                "released",
+                BPF_PROG_TYPE_CGROUP_SOCK,
+                BPF_CGROUP_INET_SOCK_RELEASE,
+            )?,
+        })
+    }
 }
