@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sameport_policy::traffic::RefusalCause;
 use sameport_supervisor::{
     InheritError, InterposerKind, NamedOptions, PolicyError, PrivateGroupError, RunError, RunPlan,
 };
@@ -155,9 +156,9 @@ impl From<&RunError> for Failure {
 
 /// A policy that this machine, or this user, cannot have.
 fn policy_failure(error: &PolicyError) -> Failure {
-    let failure = match error.refusal.is_of_the_machine() {
-        true => Failure::unsupported(&error.refusal),
-        false => Failure::usage(&error.refusal),
+    let failure = match error.refusal.cause() {
+        RefusalCause::Means => Failure::unsupported(&error.refusal),
+        RefusalCause::Rules | RefusalCause::Members => Failure::usage(&error.refusal),
     };
     let next = error.refusal.next_step();
     let hint = match (next, &error.extended) {

@@ -1,7 +1,7 @@
 //! Advice for what `steer` and `drain` refuse.
 
-use sameport_policy::traffic::TrafficRefusal;
 use sameport_policy::traffic::refusal::EXTENDED_NEEDS;
+use sameport_policy::traffic::{RefusalCause, TrafficRefusal};
 use sameport_sys::bpf::traffic::TrafficError;
 use sameport_sys::effective_user;
 
@@ -101,22 +101,15 @@ fn state(port: &str, error: &TrafficError) -> Failure {
 }
 
 fn refused(port: &str, refusal: &TrafficRefusal) -> Failure {
-    use TrafficRefusal as R;
-    let kind = match refusal {
-        _ if refusal.is_of_the_machine() => ExitKind::Unsupported,
-        R::Protocol(..) => ExitKind::Unsupported,
-        R::Duplicate(_)
-        | R::Shadowed(_)
-        | R::NoValues(_)
-        | R::NoWeights(_)
-        | R::ValuesNeeded(_)
-        | R::Rank(..) => ExitKind::Usage,
-        _ => ExitKind::Failed,
+    let kind = match refusal.cause() {
+        RefusalCause::Means => ExitKind::Unsupported,
+        RefusalCause::Rules => ExitKind::Usage,
+        RefusalCause::Members => ExitKind::Failed,
     };
     let failure = Failure::new(kind, format!("{port}: {refusal}"));
     match (refusal.next_step(), refusal) {
         (Some(next), _) => failure.hint(next),
-        (None, R::OneMember(_)) => failure.hint(
+        (None, TrafficRefusal::OneMember(_)) => failure.hint(
             "a second program has to listen there with SO_REUSEPORT, as under `sameport run`",
         ),
         (None, _) if kind == ExitKind::Usage => {

@@ -3,7 +3,9 @@
 members PORT COUNT ADDRESS...   COUNT processes, each with a listener on every address
 alone PORT ADDRESS              one listener without SO_REUSEPORT
 count PORT COUNT ADDRESS        connects COUNT times, one after the other: "PID NUMBER" lines
-hold PORT COUNT ADDRESS         the same, and keeps the connections until it is killed
+http PORT COUNT ADDRESS         the same of servers that answer with their pid; "0 NUMBER" are the requests
+                                without an answer
+hold PORT COUNT ADDRESS         as count, and keeps the connections until it is killed
 """
 
 import collections
@@ -69,6 +71,19 @@ def connect(port, address):
     return sock, int(sock.makefile().readline())
 
 
+def request(port, address):
+    """The pid in the answer to a request; 0 without an answer."""
+    try:
+        with socket.create_connection((address, port), timeout=60) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            answer = sock.makefile("rb").read()
+    except OSError as error:
+        print("lost:", error, file=sys.stderr)
+        return 0
+    body = answer.rsplit(b"\r\n\r\n", 1)[-1].strip()
+    return int(body) if body.isdigit() else 0
+
+
 def main():
     what, port, rest = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     if what == "members":
@@ -78,6 +93,11 @@ def main():
         print("member", os.getpid(), flush=True)
         print("ready", flush=True)
         serve([sock])
+    elif what == "http":
+        print("ready", flush=True)
+        counts = collections.Counter(request(port, rest[1]) for _ in range(int(rest[0])))
+        for pid, number in counts.items():
+            print(pid, number)
     else:
         counts, open_ones = collections.Counter(), []
         for _ in range(int(rest[0])):

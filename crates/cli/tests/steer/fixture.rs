@@ -164,7 +164,8 @@ fn pids(text: &str) -> Vec<i32> {
     text.lines().filter_map(|line| line.strip_prefix("member ")?.parse().ok()).collect()
 }
 
-fn counts(text: &str) -> BTreeMap<i32, u32> {
+/// The lines `PID NUMBER`.
+pub(crate) fn counts(text: &str) -> BTreeMap<i32, u32> {
     let pair = |line: &str| {
         let (pid, number) = line.split_once(' ')?;
         Some((pid.parse().ok()?, number.parse().ok()?))

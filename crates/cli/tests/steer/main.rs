@@ -5,6 +5,7 @@ mod bad_input;
 mod controllers;
 mod drains;
 mod fixture;
+mod foreign;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod policies;

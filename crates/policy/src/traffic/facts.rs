@@ -82,6 +82,12 @@ impl TrafficMember {
             node: None,
         }
     }
+
+    /// Whether the process serves the socket.
+    #[must_use]
+    pub fn is_served_by(&self, pid: i32) -> bool {
+        self.pid == Some(pid) || self.others.contains(&pid)
+    }
 }
 
 /// A socket of the kernel.

@@ -25,5 +25,5 @@ pub use model::{
     CanaryShare, MemberSelector, MemberValue, RulesError, SteeringTier, TrafficPolicy, TrafficRules,
 };
 pub use plan::{Newcomers, PlannedMember, TrafficPlan, check, decide};
-pub use refusal::TrafficRefusal;
+pub use refusal::{RefusalCause, TrafficRefusal};
 pub use status::{MemberState, MemberTraffic, TrafficStatus};

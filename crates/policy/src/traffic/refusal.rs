@@ -53,12 +53,35 @@ pub enum TrafficRefusal {
     TooMany(usize),
 }
 
+/// What keeps rules from holding. The exit code of every verb follows from it, whoever refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalCause {
+    /// The tier, the protocol or the kernel cannot do the policy: exit code 3.
+    Means,
+    /// The rules contradict themselves, whatever the members are: exit code 2.
+    Rules,
+    /// The rules do not fit the members that the group has now: exit code 1.
+    Members,
+}
+
 impl TrafficRefusal {
-    /// Whether this machine, or this user on it, cannot do it, and not the command line is wrong: exit
-    /// code 3 instead of 2 or 1.
+    /// What has to be different for the rules to hold.
     #[must_use]
-    pub fn is_of_the_machine(&self) -> bool {
-        matches!(self, Self::Tier(..) | Self::UnknownMembers(..))
+    pub fn cause(&self) -> RefusalCause {
+        match self {
+            Self::Tier(..) | Self::UnknownMembers(..) | Self::Protocol(..) => RefusalCause::Means,
+            Self::UnknownSelector { .. }
+            | Self::AllZero
+            | Self::OneMember(_)
+            | Self::TooMany(_) => RefusalCause::Members,
+            Self::ConnectionIds(_)
+            | Self::Duplicate(_)
+            | Self::Shadowed(_)
+            | Self::NoValues(_)
+            | Self::NoWeights(_)
+            | Self::ValuesNeeded(_)
+            | Self::Rank(..) => RefusalCause::Rules,
+        }
     }
 
     /// What could make the rules hold.
@@ -129,3 +152,37 @@ impl fmt::Display for TrafficRefusal {
 }
 
 impl std::error::Error for TrafficRefusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_follows_from_what_has_to_be_different() {
+        use TrafficRefusal as R;
+        let web = || -> MemberSelector { "web".parse().unwrap() };
+        let unknown =
+            R::UnknownSelector { selector: web(), nearest: None, known: vec!["10".to_owned()] };
+        for (refusal, cause) in [
+            (
+                R::Tier(TrafficPolicy::RoundRobin, SteeringTier::Classic, "it keeps nothing"),
+                RefusalCause::Means,
+            ),
+            (R::UnknownMembers(TrafficPolicy::Random, "a stranger".into()), RefusalCause::Means),
+            (R::Protocol(TrafficPolicy::TwoChoices, Protocol::Udp, "why"), RefusalCause::Means),
+            (R::ConnectionIds("TCP has none"), RefusalCause::Rules),
+            (R::Duplicate(web()), RefusalCause::Rules),
+            (R::Shadowed(web()), RefusalCause::Rules),
+            (R::NoValues(TrafficPolicy::Hash), RefusalCause::Rules),
+            (R::NoWeights(TrafficPolicy::Cpu), RefusalCause::Rules),
+            (R::ValuesNeeded(TrafficPolicy::Weights), RefusalCause::Rules),
+            (R::Rank(web(), 256), RefusalCause::Rules),
+            (unknown, RefusalCause::Members),
+            (R::AllZero, RefusalCause::Members),
+            (R::OneMember(1), RefusalCause::Members),
+            (R::TooMany(1025), RefusalCause::Members),
+        ] {
+            assert_eq!(refusal.cause(), cause, "{refusal}");
+        }
+    }
+}

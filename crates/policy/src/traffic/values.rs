@@ -108,7 +108,7 @@ impl<'a> Selected<'a> {
             Self::Group(name) => is(it.group.as_ref(), name),
             Self::Run(name) => is(it.run.as_ref(), name),
             Self::Worker(run, worker) => it.run.as_ref() == Some(run) && it.worker == Some(*worker),
-            Self::Pid(pid) => it.pid == Some(*pid) || it.others.contains(pid),
+            Self::Pid(pid) => it.is_served_by(*pid),
         })
     }
 

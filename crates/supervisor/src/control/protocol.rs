@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 
 use sameport_policy::traffic::{
-    CanaryShare, MemberSelector, TrafficRefusal, TrafficRules, TrafficStatus,
+    CanaryShare, MemberSelector, RefusalCause, TrafficRefusal, TrafficRules, TrafficStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -189,9 +189,10 @@ impl ControlReply {
 
     /// Rules that cannot hold.
     pub fn refused(refusal: &TrafficRefusal) -> Self {
-        let fault = match refusal.is_of_the_machine() {
-            true => FaultKind::Unsupported,
-            false => FaultKind::Usage,
+        let fault = match refusal.cause() {
+            RefusalCause::Means => FaultKind::Unsupported,
+            RefusalCause::Rules => FaultKind::Usage,
+            RefusalCause::Members => FaultKind::Other,
         };
         Self::Failed { fault, error: refusal.to_string(), hint: refusal.next_step() }
     }

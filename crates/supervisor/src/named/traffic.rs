@@ -53,7 +53,7 @@ impl NamedRun<'_> {
         if workers.is_empty() {
             let error = format!("no worker is \"{member}\"");
             return ControlReply::Failed {
-                fault: FaultKind::Usage,
+                fault: FaultKind::Other,
                 error,
                 hint: Some(format!("`sameport status {}` lists the workers", self.options.name)),
             };
@@ -129,7 +129,7 @@ impl NamedRun<'_> {
 
     fn no_socket(&self, PortKey { protocol, port }: PortKey) -> ControlReply {
         ControlReply::Failed {
-            fault: FaultKind::Usage,
+            fault: FaultKind::Other,
             error: format!("{} has no socket on port {port}/{protocol}", self.options.name),
             hint: Some(format!("`sameport status {}` lists its addresses", self.options.name)),
         }

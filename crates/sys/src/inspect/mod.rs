@@ -8,11 +8,13 @@ mod owners;
 mod query;
 #[cfg(test)]
 mod tests;
+mod watchers;
 
 pub use crate::netlink::{InspectError, StateFilter};
 pub use connection_owners::{ConnectionOwners, OwnedConnection};
 pub use holders::holder_facts;
 pub use query::SocketQuery;
+pub use watchers::watchers_of;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;

@@ -2,7 +2,8 @@
 //! or the kernel's state.
 
 use sameport_policy::traffic::{
-    MemberSelector, MemberValue, TrafficPolicy, TrafficRefusal, TrafficRules,
+    MemberSelector, MemberValue, SteeringTier, TrafficFacts, TrafficPolicy, TrafficRefusal,
+    TrafficRules, plan,
 };
 use sameport_sys::ProcessIdentity;
 
@@ -21,8 +22,21 @@ pub(crate) enum SteerChange {
     Rules { policy: Option<TrafficPolicy>, values: Vec<MemberValue>, connection_ids: bool },
 }
 
-/// The rules that hold, with other values of some members. Where the hash holds, weights do.
-pub(super) fn with_values(mut rules: TrafficRules, values: &[MemberValue]) -> TrafficRules {
+/// The rules that hold, with other values of some members. Where the hash holds, weights do. An earlier value
+/// of a pid that is gone, or that a value by the present pid replaces, is forgotten.
+pub(super) fn with_values(
+    mut rules: TrafficRules,
+    values: &[MemberValue],
+    facts: &TrafficFacts,
+) -> TrafficRules {
+    let by_pid = |it: &MemberValue| matches!(it.selector, MemberSelector::Pid(_));
+    let sockets = |it: &MemberValue| plan::select(facts, &it.selector).ok();
+    rules.values.retain(|earlier| {
+        let of = sockets(earlier);
+        let is_replaced =
+            |it: &MemberValue| it.selector != earlier.selector && by_pid(it) && sockets(it) == of;
+        !by_pid(earlier) || of.is_some() && !values.iter().any(is_replaced)
+    });
     if rules.policy == TrafficPolicy::Hash {
         rules.policy = TrafficPolicy::Weights;
     }
@@ -33,6 +47,22 @@ pub(super) fn with_values(mut rules: TrafficRules, values: &[MemberValue]) -> Tr
         }
     }
     rules
+}
+
+/// Whether the rules make sense for the members of the port. A value that was not `given` now may wait for its
+/// member.
+pub(super) fn check(
+    port: &PortMembers,
+    facts: &TrafficFacts,
+    rules: &TrafficRules,
+    given: &[MemberValue],
+) -> Result<(), Error> {
+    let mut rules = rules.clone();
+    rules.values.retain(|value| {
+        given.iter().any(|it| it.selector == value.selector)
+            || plan::select(facts, &value.selector).is_ok()
+    });
+    plan::check(facts, &rules, SteeringTier::Extended).map_err(|refusal| refused(port, refusal))
 }
 
 /// The refusal, with what is known about a pid that is no member.

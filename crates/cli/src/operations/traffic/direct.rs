@@ -7,9 +7,9 @@ use std::io::ErrorKind;
 use sameport_policy::addr::PortSpec;
 use sameport_policy::holder::HolderClass;
 use sameport_policy::model::Protocol;
-use sameport_policy::traffic::plan::{self, PlannedMember, decide};
+use sameport_policy::traffic::plan::{PlannedMember, decide};
 use sameport_policy::traffic::{
-    MemberSelector, SteeringTier, TrafficFacts, TrafficPolicy, TrafficRules,
+    MemberSelector, MemberValue, SteeringTier, TrafficFacts, TrafficPolicy, TrafficRules,
 };
 use sameport_sys::bpf::traffic::{
     MemberCounts, TrafficError, TrafficKey, TrafficOrder, TrafficState, check_extended_tier,
@@ -19,7 +19,7 @@ use sameport_sys::proc::processors;
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use sameport_sys::{effective_user, inspect, netns};
 
-use super::change::{SteerChange, refused, require_another, with_values};
+use super::change::{SteerChange, check, refused, require_another, with_values};
 use super::error::{Error, NeedOfRights};
 use super::facts::facts;
 use super::port::{MemberSocket, PortMembers};
@@ -54,6 +54,13 @@ impl HeldTraffic {
         (counts.members.into_iter().flat_map(of).collect(), counts.missed)
     }
 
+    /// The facts about the members, by which the rules that hold name them.
+    pub(super) fn facts(&self, port: &PortMembers, drained: &BTreeSet<u64>) -> TrafficFacts {
+        let mut facts = facts(port, drained);
+        self.record.name_earlier_owners(&mut facts);
+        facts
+    }
+
     /// The inodes of the sockets that are drained.
     pub(super) fn drained(&self, port: &PortMembers) -> BTreeSet<u64> {
         let sockets = port.sockets.iter().map(|it| &it.member.socket);
@@ -75,6 +82,9 @@ pub(super) fn steer(port: &PortMembers, change: &SteerChange, replace: bool) -> 
     if held.is_none() && !replace && !is_off {
         require_unsteered(port)?;
     }
+    let drained = held.as_ref().map(|held| held.drained(port)).unwrap_or_default();
+    let present = facts_of(port, held.as_ref(), &drained);
+    let mut given: &[MemberValue] = &[];
     let rules = match change {
         SteerChange::Off => return remove(port, held, replace),
         SteerChange::On => {
@@ -83,21 +93,21 @@ pub(super) fn steer(port: &PortMembers, change: &SteerChange, replace: bool) -> 
         }
         SteerChange::Rules { policy, values, connection_ids } => {
             let hash = || TrafficRules::new(TrafficPolicy::Hash);
-            let present = || held.as_ref().map_or_else(hash, |held| held.record.rules.clone());
+            let before = || held.as_ref().map_or_else(hash, |held| held.record.rules.clone());
             let mut rules = match policy {
                 Some(policy) => {
                     TrafficRules { values: values.clone(), ..TrafficRules::new(*policy) }
                 }
-                None => with_values(present(), values),
+                None => with_values(before(), values, &present),
             };
             rules.connection_ids |= connection_ids;
+            given = values;
             rules
         }
     };
-    let drained = held.as_ref().map(|held| held.drained(port)).unwrap_or_default();
     let sockets = duplicates(port)?;
-    let facts = with_processors(facts(port, &drained), &sockets);
-    plan::check(&facts, &rules, SteeringTier::Extended).map_err(|why| refused(port, why))?;
+    let facts = with_processors(present, &sockets);
+    check(port, &facts, &rules, given)?;
     if is_plain_hash(&rules) && drained.is_empty() {
         return remove(port, held, replace);
     }
@@ -132,7 +142,7 @@ pub(super) fn drain(
         return remove(port, held, false).map(|()| None);
     }
     let sockets = duplicates(port)?;
-    let facts = with_processors(facts(port, &drained), &sockets);
+    let facts = with_processors(facts_of(port, held.as_ref(), &drained), &sockets);
     let had_none = held.is_none();
     let followed = followed(&rules, port);
     let plan =
@@ -142,6 +152,15 @@ pub(super) fn drain(
     }
     install(port, held.as_ref(), rules, &facts, &sockets, false)?;
     Ok(had_none.then_some(followed.policy))
+}
+
+/// The facts about the members, by which the state of the port names them, if it has one.
+fn facts_of(
+    port: &PortMembers,
+    held: Option<&HeldTraffic>,
+    drained: &BTreeSet<u64>,
+) -> TrafficFacts {
+    held.map_or_else(|| facts(port, drained), |held| held.facts(port, drained))
 }
 
 /// Whether the rules say no more than the kernel does without any.
@@ -171,9 +190,9 @@ fn install(
     let followed = followed(&rules, port);
     let plan =
         decide(facts, &followed, SteeringTier::Extended).map_err(|why| refused(port, why))?;
-    let out = facts.members.iter().filter(|member| !member.admitted);
-    let drained = out.filter_map(|member| member.socket.cookie).collect();
-    let record = TrafficRecord { rules, drained }.text();
+    let several = port.sockets.iter().filter(|it| it.member.processes.len() > 1);
+    let outlives = several.map(|it| it.member.socket.cookie).collect();
+    let record = TrafficRecord::new(rules, facts, &outlives).text();
     let sockets: Vec<&WorkerSocket> = sockets.values().collect();
     let order = TrafficOrder { record: &record, plan: &plan, sockets: &sockets };
     let failed = |error| state_error(port, error);

@@ -1,6 +1,6 @@
 //! The members of a port, with what a selector can name: the run, its group, the worker, the pids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -33,7 +33,7 @@ pub(crate) struct PortMembers {
 pub(crate) struct MemberSocket {
     pub(crate) member: Member,
     pub(crate) holder: Holder,
-    /// Every process that serves the socket, the main one first.
+    /// Every process that serves the socket, the main one first; only one, if only that one waits for it.
     pub(crate) pids: Vec<i32>,
     /// The run, where it has a name, and its group.
     pub(crate) run: Option<RunName>,
@@ -51,7 +51,8 @@ impl MemberSocket {
 
     /// The name of the program of the main process.
     pub(crate) fn program(&self) -> &str {
-        self.holder.process.as_ref().map_or("", |process| &process.program)
+        let main = self.holder.servers().find(|process| Some(process.pid) == self.pid());
+        main.map_or("", |process| &process.program)
     }
 
     /// The address.
@@ -147,8 +148,30 @@ pub(crate) fn of_protocol(
     let facts = holder_facts(&waiting, runtime_dir().as_deref(), false);
     let holders = classify_all(&waiting, &facts);
     let sockets = waiting.into_iter().zip(holders);
-    let sockets = sockets.map(|(member, holder)| socket(member, holder, &facts)).collect();
+    let mut sockets: Vec<MemberSocket> =
+        sockets.map(|(member, holder)| socket(member, holder, &facts)).collect();
+    name_the_server(&mut sockets);
     Ok(Some(PortMembers { protocol, port, sockets, open }))
+}
+
+/// A socket that one of its processes waits for is that one's: the parent that opened it, and the other workers
+/// that inherited it, do not serve it. Where several wait, they share it.
+fn name_the_server(sockets: &mut [MemberSocket]) {
+    let is_unclear = |it: &&mut MemberSocket| it.run.is_none() && it.pids.len() > 1;
+    let unclear: Vec<&mut MemberSocket> = sockets.iter_mut().filter(is_unclear).collect();
+    if unclear.is_empty() {
+        return;
+    }
+    let inodes: HashSet<u64> = unclear.iter().map(|it| it.member.socket.inode).collect();
+    let pids: BTreeSet<i32> = unclear.iter().flat_map(|it| &it.pids).copied().collect();
+    let pids: Vec<i32> = pids.into_iter().collect();
+    let watchers = inspect::watchers_of(&inodes, &pids);
+    for socket in unclear {
+        let waiting = watchers.get(&socket.member.socket.inode).into_iter().flatten();
+        if let [only] = waiting.copied().collect::<Vec<i32>>()[..] {
+            socket.pids = vec![only];
+        }
+    }
 }
 
 /// The connections of each process. One that several processes have open counts for each.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sameport_policy::addr::PortSpec;
 use sameport_policy::model::Protocol;
+use sameport_policy::traffic::facts::TrafficFacts;
 use sameport_policy::traffic::model::{SteeringTier, TrafficPolicy, TrafficRules};
 use sameport_policy::traffic::plan::{PlannedMember, decide};
 use sameport_policy::traffic::remarks::remarks;
@@ -62,7 +63,7 @@ fn of_kernel(port: &PortMembers) -> TrafficStatus {
 fn steered(port: &PortMembers, held: &HeldTraffic) -> TrafficStatus {
     let rules = followed(&held.record.rules, port);
     let drained = held.drained(port);
-    let mut status = status(port, rules, &drained);
+    let mut status = status(port, rules, &held.facts(port, &drained));
     let (counts, _) = held.counts();
     let cookies: BTreeMap<u64, u64> =
         port.sockets.iter().map(|it| (it.member.socket.inode, it.member.socket.cookie)).collect();
@@ -123,7 +124,7 @@ pub(super) fn takes_beside(status: &TrafficStatus, inodes: &BTreeSet<u64>) -> bo
 fn unsteered(port: &PortMembers) -> TrafficStatus {
     let rules = TrafficRules::new(TrafficPolicy::Hash);
     let is_steered = |socket: &MemberSocket| socket.member.position.is_some_and(|it| it.steered);
-    let mut status = status(port, rules, &BTreeSet::new());
+    let mut status = status(port, rules, &facts(port, &BTreeSet::new()));
     if port.sockets.iter().any(is_steered) {
         status.in_force = Err("a program of another selects the member".to_owned());
         status.remarks.push(
@@ -136,11 +137,10 @@ fn unsteered(port: &PortMembers) -> TrafficStatus {
 }
 
 /// The members with what can be seen of them from outside of the kernel.
-fn status(port: &PortMembers, rules: TrafficRules, drained: &BTreeSet<u64>) -> TrafficStatus {
+fn status(port: &PortMembers, rules: TrafficRules, facts: &TrafficFacts) -> TrafficStatus {
     let by_inode: BTreeMap<u64, &MemberSocket> =
         port.sockets.iter().map(|socket| (socket.member.socket.inode, socket)).collect();
-    let facts = facts(port, drained);
-    let plan = decide(&facts, &rules, SteeringTier::Extended);
+    let plan = decide(facts, &rules, SteeringTier::Extended);
     let members = plan.as_ref().map_or_else(
         |_| Vec::new(),
         |plan| {
@@ -153,7 +153,7 @@ fn status(port: &PortMembers, rules: TrafficRules, drained: &BTreeSet<u64>) -> T
         },
     );
     let remarks = match &plan {
-        Ok(plan) => remarks(&facts, &rules, plan),
+        Ok(plan) => remarks(facts, &rules, plan),
         Err(refusal) => vec![refusal.to_string()],
     };
     let addresses: BTreeSet<_> = port.sockets.iter().map(MemberSocket::address).collect();

@@ -5,11 +5,9 @@ use std::collections::BTreeSet;
 
 use sameport_policy::addr::PortSpec;
 use sameport_policy::traffic::plan;
-use sameport_policy::traffic::{
-    MemberSelector, SteeringTier, TrafficPolicy, TrafficRules, TrafficStatus,
-};
+use sameport_policy::traffic::{MemberSelector, TrafficPolicy, TrafficRules, TrafficStatus};
 
-use super::change::{SteerChange, refused, require_another, with_values};
+use super::change::{SteerChange, check, refused, require_another, with_values};
 use super::direct::{self, no_socket};
 use super::drain::DrainedMember;
 use super::error::Error;
@@ -52,23 +50,18 @@ fn by_supervisor(run: &OnlyRun, port: &PortMembers, change: &SteerChange) -> Res
         SteerChange::On => run.steer_by_default(),
         SteerChange::Off => run.steer(None),
         SteerChange::Rules { policy, values, connection_ids } => {
+            let facts = facts(port, &BTreeSet::new());
             let mut rules = match policy {
                 Some(policy) => {
                     TrafficRules { values: values.clone(), ..TrafficRules::new(*policy) }
                 }
-                None => with_values(run.status()?.rules, values),
+                None => with_values(run.status()?.rules, values, &facts),
             };
             rules.connection_ids |= connection_ids;
-            check(port, &rules)?;
+            check(port, &facts, &rules, values)?;
             run.steer(Some(rules))
         }
     }
-}
-
-/// Whether the rules make sense for the members of the port.
-pub(super) fn check(port: &PortMembers, rules: &TrafficRules) -> Result<(), Error> {
-    let facts = facts(port, &BTreeSet::new());
-    plan::check(&facts, rules, SteeringTier::Extended).map_err(|refusal| refused(port, refusal))
 }
 
 /// The port of the one protocol that has members there.

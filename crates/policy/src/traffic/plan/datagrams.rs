@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::Address;
+use crate::traffic::refusal::RefusalCause;
 
 /// Two members on a port of this protocol.
 fn facts(protocol: Protocol) -> TrafficFacts {
@@ -53,6 +54,7 @@ fn connection_ids_are_of_udp_and_need_a_program_that_reads_them() {
     let mut unordered = facts(Protocol::Udp);
     unordered.order_unknown = Some("another's socket is in the group".into());
     let rules = TrafficRules { connection_ids: true, ..TrafficRules::new(Sticky) };
-    assert!(decide(&unordered, &rules, Classic).unwrap_err().is_of_the_machine());
+    let refusal = decide(&unordered, &rules, Classic).unwrap_err();
+    assert_eq!(refusal.cause(), RefusalCause::Means);
     assert!(decide(&unordered, &rules, Extended).is_ok());
 }

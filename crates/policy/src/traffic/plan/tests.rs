@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::Address;
 use crate::traffic::model::MemberValue;
+use crate::traffic::refusal::RefusalCause;
 
 fn values(text: &str) -> Vec<MemberValue> {
     text.split_whitespace().map(|it| it.parse().unwrap()).collect()
@@ -45,7 +46,7 @@ fn weights(members: &str, text: &str) -> Vec<u32> {
 
 fn refusal(members: &str, text: &str) -> String {
     let refusal = check(&facts(members), &rules(text), SteeringTier::Extended).unwrap_err();
-    assert!(!refusal.is_of_the_machine(), "{refusal}");
+    assert_ne!(refusal.cause(), RefusalCause::Means, "{refusal}");
     match refusal.next_step() {
         Some(step) => format!("{refusal}; {step}"),
         None => refusal.to_string(),
@@ -208,7 +209,7 @@ fn a_tier_says_what_it_cannot_do_and_what_could() {
         let has_state = matches!(policy, P::RoundRobin | P::LeastConnections | P::TwoChoices);
         assert_eq!(classic.is_err(), has_state, "{policy}");
         if let Err(refusal) = classic {
-            assert!(refusal.is_of_the_machine());
+            assert_eq!(refusal.cause(), RefusalCause::Means);
             assert!(
                 refusal.next_step().unwrap().contains("CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")
             );
