@@ -88,9 +88,14 @@ fn weights_and_drains_hold_for_the_workers_of_a_run() {
         let undone = ok(&run, "drain", &format!("{} --undo", worker(number)));
         assert!(undone.stderr.contains("gets new connections again"), "{undone:?}");
     }
-    ok(&run, "steer", "off");
-    let (shape, _) = shown(&run);
-    assert_eq!((&shape["rules"]["policy"], served(&run, 90)), (&"hash".into(), 3), "{shape}");
+    for word in ["off", "hash"] {
+        ok(&run, "steer", "random");
+        let done = ok(&run, "steer", word);
+        assert!(done.stderr.starts_with(&format!("{port}/tcp: hash: the kernel")), "{done:?}");
+        let (shape, _) = shown(&run);
+        let holds = (&shape["rules"]["policy"], &shape["tier"], served(&run, 90));
+        assert_eq!(holds, (&"hash".into(), &Value::Null, 3), "{word}: {shape}");
+    }
     run.stop();
 }
 

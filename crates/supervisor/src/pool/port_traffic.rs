@@ -7,8 +7,8 @@ use sameport_policy::model::Address;
 use sameport_policy::traffic::remarks::remarks;
 use sameport_policy::traffic::shares::wanted_shares;
 use sameport_policy::traffic::{
-    MemberState, MemberTraffic, PlannedMember, SteeringTier, TrafficFacts, TrafficRules,
-    TrafficStatus, decide,
+    MemberState, MemberTraffic, PlannedMember, SteeringTier, TrafficFacts, TrafficPolicy,
+    TrafficRules, TrafficStatus, decide,
 };
 use sameport_sys::bpf::traffic::TrafficCounts;
 use sameport_sys::{proc, process};
@@ -43,12 +43,13 @@ impl SocketPool {
         self.state().steering.traffic.run.tier
     }
 
-    /// Sets the rules of a port; `None`: the kernel's hash. Gives the addresses where they do not hold.
+    /// Sets the rules of a port; `None` or `hash`: the kernel's hash, and no state. Gives the addresses where they do not hold.
     pub(crate) fn set_rules(
         &self,
         port: PortKey,
         rules: Option<TrafficRules>,
     ) -> Vec<(Address, String)> {
+        let rules = rules.filter(|rules| rules.policy != TrafficPolicy::Hash);
         let mut state = self.state();
         let PoolState { slots, steering, .. } = &mut *state;
         if rules.is_none() && steering.is_extended(port) {
