@@ -34,10 +34,13 @@ pub(super) fn assign(members: &[Joined<'_>], rules: &TrafficRules) -> AssignedVa
         let members = (0..members.len()).map(|at| (1, rank(at))).collect();
         return AssignedValues { members, newcomer: 1 };
     }
-    let is_admitted = |at: usize| members[at].iter().all(|socket| socket.admitted);
+    // A canary has the share of its own: the others keep their proportion beside it.
+    let is_counted = |at: usize| {
+        members[at].iter().all(|it| it.admitted && !(it.canary && rules.canary.is_some()))
+    };
     let divisors: Vec<u128> = (0..rules.values.len())
         .map(|value| {
-            let has = |at: &usize| values[*at] == Some(value) && is_admitted(*at);
+            let has = |at: &usize| values[*at] == Some(value) && is_counted(*at);
             (0..members.len()).filter(has).count().max(1) as u128
         })
         .collect();

@@ -293,6 +293,21 @@ fn a_canary_needs_members_of_both_kinds() {
 }
 
 #[test]
+fn a_canary_takes_no_part_of_the_weight_of_its_worker() {
+    let canary = Some(crate::traffic::model::CanaryShare { per_10000: 1_000 });
+    for (members, text, expected) in [
+        ("web.1 web.1~ web.2 web.3", "weights web.1=3", &[3, 3, 1, 1][..]),
+        ("web.1 web.1~ web.2 web.3", "weights web=3", &[1, 1, 1, 1]),
+        ("web.1 web.1~ web.2~", "weights web.2=4", &[1, 1, 4]),
+    ] {
+        let rules = TrafficRules { canary, ..rules(text) };
+        let plan = decide(&facts(members), &rules, SteeringTier::Extended).unwrap();
+        let weights: Vec<u32> = plan.members.iter().map(|member| member.weight).collect();
+        assert_eq!(weights, expected, "{members} {text}");
+    }
+}
+
+#[test]
 fn processors_and_nodes_are_those_of_the_program_else_dealt() {
     let places = |policy: &str, chosen: &[Option<u32>]| -> Vec<Option<u32>> {
         let mut facts =
