@@ -281,8 +281,16 @@ fn member(
         backlog: sockets.iter().map(|socket| socket.backlog).fold(0, u32::saturating_add),
         drops: sockets.iter().map(|socket| socket.drops).sum(),
         restarts: worker.map(|worker| worker.restarts),
-        weight: share.and_then(|share| share.weight.or(share.rank.map(u32::from))),
+        weight: share.and_then(|share| value(share, traffic?)),
         state: state(sockets, share, earlier),
+    }
+}
+
+/// The rank of a member where the policy has ranks, else its weight.
+fn value(share: &MemberTraffic, traffic: &TopTraffic) -> Option<u32> {
+    match traffic.status.rules.policy.has_ranks() {
+        true => share.rank.map(u32::from),
+        false => share.weight,
     }
 }
 

@@ -29,7 +29,8 @@ pub fn stepped_values(group: &TopGroup, member: &TopMember, up: bool) -> Option<
     }
     let has_ranks = rules.is_some_and(|rules| rules.policy.has_ranks());
     let default = if has_ranks { 0 } else { 1 };
-    if values.is_empty() || has_ranks {
+    // Without any rank the workers have those of their numbers, which end with the first value.
+    if values.is_empty() != has_ranks {
         let value = step(member.weight.filter(|_| has_ranks).unwrap_or(default))?;
         return Some(vec![MemberValue { selector: own, value }]);
     }

@@ -9,6 +9,8 @@ use sameport_policy::traffic::{
 use sameport_sys::bpf::traffic::{MemberCounts, TrafficCounts, TrafficKey, TrafficState};
 use sameport_sys::netns::own_cookie;
 
+use crate::operations::traffic::record::TrafficRecord;
+
 /// Adds the counts of the kernel to what supervisors said. Ports without a state, and all of them without the
 /// right to read the states, are left as they are. `at`: the time of the look.
 pub(super) fn add_counts(traffic: &mut Vec<TopTraffic>, listeners: &[TopListener], at: Duration) {
@@ -24,28 +26,29 @@ pub(super) fn add_counts(traffic: &mut Vec<TopTraffic>, listeners: &[TopListener
         }
         // A state that is removed meanwhile, or of another build, says nothing.
         let Ok(Some(state)) = TrafficState::find(key) else { continue };
-        let rules = state.record().ok().and_then(|record| serde_json::from_str(&record).ok());
-        overlay(traffic, key, rules, &state.snapshot(), &on_port, at);
+        let record = state.record().ok().and_then(|record| TrafficRecord::read(&record));
+        overlay(traffic, key, record, &state.snapshot(), &on_port, at);
     }
 }
 
 fn overlay(
     traffic: &mut Vec<TopTraffic>,
     key: TrafficKey,
-    rules: Option<TrafficRules>,
+    record: Option<TrafficRecord>,
     counts: &TrafficCounts,
     listeners: &[&TopListener],
     at: Duration,
 ) {
     let is_of_port =
         |it: &TopTraffic| (it.status.protocol, it.status.port) == (key.protocol, key.port);
-    let index = match (traffic.iter().position(is_of_port), rules) {
+    let drained = record.as_ref().map(|record| record.drained.clone()).unwrap_or_default();
+    let index = match (traffic.iter().position(is_of_port), record) {
         (Some(index), _) => index,
-        (None, Some(rules)) => {
-            traffic.push(TopTraffic { at, status: status(key, rules) });
+        (None, Some(record)) => {
+            traffic.push(TopTraffic { at, status: status(key, record.rules) });
             traffic.len() - 1
         }
-        // Rules that this build cannot read.
+        // A record that this build cannot read.
         (None, None) => return,
     };
     traffic[index].at = at;
@@ -56,27 +59,30 @@ fn overlay(
             .filter(|listener| counted.cookies.contains(&listener.cookie))
             .map(|listener| listener.inode)
             .collect();
+        let is_drained = counted.cookies.iter().any(|cookie| drained.contains(cookie));
         let known = members.iter_mut().find(|it| it.inodes.iter().any(|it| inodes.contains(it)));
         match known {
-            Some(member) => count(member, counted),
+            Some(member) => count(member, counted, is_drained),
             None => {
                 let mut member = member(inodes);
                 member.state = match counted.admitted {
                     true => MemberState::Serving,
                     false => MemberState::HeldBack,
                 };
-                count(&mut member, counted);
+                count(&mut member, counted, is_drained);
                 members.push(member);
             }
         }
     }
 }
 
-fn count(member: &mut MemberTraffic, counted: &MemberCounts) {
+fn count(member: &mut MemberTraffic, counted: &MemberCounts, is_drained: bool) {
     member.chosen = Some(counted.chosen);
     member.open = Some(counted.open);
     if counted.hung || counted.full {
         member.state = MemberState::Hung;
+    } else if is_drained {
+        member.state = MemberState::Draining;
     }
 }
 
@@ -168,7 +174,9 @@ mod tests {
             (vec![], TrafficPolicy::LeastConnections, None),
             (vec![said], TrafficPolicy::Weights, Some(9)),
         ] {
-            overlay(&mut traffic, key, Some(rules.clone()), &seen, &[&one, &two], at);
+            let record =
+                TrafficRecord { rules: rules.clone(), drained: [1].into(), owners: [].into() };
+            overlay(&mut traffic, key, Some(record), &seen, &[&one, &two], at);
             let [TopTraffic { at: answered, status }] = &*traffic else { panic!("{traffic:?}") };
             assert_eq!((*answered, status.rules.policy), (at, policy));
             let found: Vec<_> = status
@@ -177,7 +185,7 @@ mod tests {
                 .map(|it| (it.inodes[0], it.chosen, it.open, it.weight, it.state))
                 .collect();
             let expected = [
-                (101, Some(10), Some(3), weight, MemberState::Serving),
+                (101, Some(10), Some(3), weight, MemberState::Draining),
                 (102, Some(20), Some(3), None, MemberState::Hung),
             ];
             assert_eq!(found, expected);

@@ -10,7 +10,7 @@ pub(crate) mod drain;
 pub(crate) mod error;
 mod facts;
 pub(crate) mod port;
-mod record;
+pub(crate) mod record;
 pub(crate) mod status;
 pub(crate) mod steer;
 mod supervised;

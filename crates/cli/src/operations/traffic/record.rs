@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 /// The rules, as every reader of the record knows them, and more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TrafficRecord {
+pub(crate) struct TrafficRecord {
     #[serde(flatten)]
-    pub(super) rules: TrafficRules,
+    pub(crate) rules: TrafficRules,
     /// The cookies of sockets that get no new connections.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(super) drained: BTreeSet<u64>,
+    pub(crate) drained: BTreeSet<u64>,
     /// The pids of values, by the cookie of a socket that outlives the process: a reload gives it to another.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) owners: BTreeMap<u64, i32>,
+    pub(crate) owners: BTreeMap<u64, i32>,
 }
 
 impl TrafficRecord {
@@ -49,11 +49,11 @@ impl TrafficRecord {
     }
 
     /// `None` if the text is not a record.
-    pub(super) fn read(text: &str) -> Option<Self> {
+    pub(crate) fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         // Strings, numbers and lists are always JSON.
         serde_json::to_string(self).unwrap_or_default()
     }

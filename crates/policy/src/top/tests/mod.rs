@@ -244,7 +244,7 @@ fn the_counter_of_choices_is_exact() {
         addresses: vec![],
         inodes: vec![1000 + cookie],
         weight: Some(9),
-        rank: None,
+        rank: Some(2),
         canary: false,
         share_wanted: None,
         share_seen: None,
@@ -290,6 +290,12 @@ fn the_counter_of_choices_is_exact() {
     assert_eq!((group.opened, frame.passive_rate), (Some(10.0), Some(10.0)));
     assert_eq!(group.policy.as_deref(), Some("least-connections"));
     assert_eq!(group.not_in_force.as_deref(), Some("detached"));
+
+    // With `standby` the value of a member is its rank.
+    let mut ranked = at(2, 30, 50);
+    ranked.traffic[0].status.rules = TrafficRules::new(TrafficPolicy::Standby);
+    let frame = last_frame(&[ranked]);
+    assert!(only_group(&frame).members.iter().all(|it| it.weight == Some(2)));
 
     // The next look has the same answer: the rate stays.
     let again = TopLook { traffic: vec![traffic(2, 30, 50)], ..look(3, &listeners, &[]) };

@@ -10,7 +10,7 @@ fn a_step_changes_one_member_and_keeps_the_others() {
     use TrafficPolicy::{Hash, LeastConnections, Standby, Weights};
     let most = u32::MAX.to_string();
     let (at_most, at_most_text) = (format!("web.1={most}"), u32::MAX);
-    let cases: [StepCase<'_>; 9] = [
+    let cases: [StepCase<'_>; 10] = [
         ("without values", Hash, &[], [1, 1, 1], true, Some(&["web.1=2"])),
         ("to nothing", LeastConnections, &[], [1, 1, 1], false, Some(&["web.1=0"])),
         ("a value of its own", Weights, &["web.1=9"], [9, 1, 1], false, Some(&["web.1=8"])),
@@ -34,6 +34,14 @@ fn a_step_changes_one_member_and_keeps_the_others() {
         ("the most", Weights, &[&at_most], [at_most_text, 1, 1], true, None),
         ("a rank", Standby, &["web=2"], [2, 2, 0], true, Some(&["web.1=3"])),
         ("the first rank", Standby, &[], [0, 1, 2], false, None),
+        (
+            "the ranks of the numbers",
+            Standby,
+            &[],
+            [0, 1, 2],
+            true,
+            Some(&["web.1=1", "web.2=1", "7=2"]),
+        ),
     ];
     for (case, policy, values, weights, up, expected) in cases {
         let listeners = [
