@@ -59,6 +59,8 @@ pub(crate) fn failure(error: &clap::Error, definition: fn() -> clap::Command) ->
         format!("{value} is an option: sameport {}", os_command(meant))
     } else if let Some(meant) = with_dashes(error, &line, &parses) {
         format!("the command comes after `--`: sameport {}", os_command(meant))
+    } else if let Some(meant) = with_port_first(error, &line, &parses) {
+        format!("the port comes first: sameport {}", os_command(meant))
     } else if let Some(meant) = without_scheme(error, &line, &parses) {
         format!("an address is no URL: sameport {}", os_command(meant))
     } else if let Some(meant) = with_name(error, &line, &parses) {
@@ -161,6 +163,25 @@ fn with_dashes(
         [&line[..at], dashes, &line[at..]].concat()
     });
     meant.find(|meant| parses(meant) && meant.first() == Some(verb))
+}
+
+/// The line with its port in the first place, if this makes it correct.
+fn with_port_first(
+    error: &clap::Error,
+    line: &[OsString],
+    parses: &dyn Fn(&[OsString]) -> bool,
+) -> Option<Vec<OsString>> {
+    let (verb, words) =
+        line.split_first().filter(|(verb, _)| *verb == "steer" || *verb == "drain")?;
+    if error.kind() != ErrorKind::ValueValidation {
+        return None;
+    }
+    let is_port =
+        |word: &OsString| word.to_str().is_some_and(|it| PortSpec::parse_fixed(it).is_ok());
+    let at = words.iter().position(is_port).filter(|at| *at > 0)?;
+    let (verb, port) = (std::slice::from_ref(verb), &words[at..=at]);
+    let meant = [verb, port, &words[..at], &words[at + 1..]].concat();
+    parses(&meant).then_some(meant)
 }
 
 /// The line with `HOST:PORT` in the place of a URL, if this makes it correct.

@@ -162,7 +162,7 @@ fn policy_failure(error: &PolicyError) -> Failure {
     };
     let next = error.refusal.next_step();
     let hint = match (next, &error.extended) {
-        (Some(next), Some(why)) => Some(format!("{next}; here: {why}")),
+        (Some(next), Some(why)) => Some(format!("{next}: {why}")),
         (next, _) => next,
     };
     match hint {

@@ -73,7 +73,7 @@ const MEANINGS: &[(&str, &[&str])] = &[
     ),
     ("run", &["up", "start", "exec", "launch", "serve", "spawn", "share", "wrap"]),
     ("restart", &["reload", "respawn", "reboot", "cycle", "roll", "hup"]),
-    ("upgrade", &["deploy", "update", "replace", "rollout", "rollback", "swap"]),
+    ("upgrade", &["deploy", "update", "replace", "rollout", "swap"]),
     (
         "guard",
         &[
@@ -118,6 +118,21 @@ const OPTIONS: &[(&[&str], &str, &str, &str, &str)] = &[
         "--undo",
         "drain PORT MEMBER --undo",
         "gives a member new connections again",
+    ),
+    (
+        &["promote"],
+        "upgrade",
+        "--promote",
+        "upgrade NAME --promote",
+        "gives a canary every connection",
+    ),
+    (&["rollback"], "upgrade", "--rollback", "upgrade NAME --rollback", "ends a canary"),
+    (
+        &["canary"],
+        "upgrade",
+        "--canary 10%",
+        "upgrade NAME --canary 10% -- COMMAND",
+        "gives a new version a share of new connections",
     ),
     (&["version"], "--version", "", "--version", "prints the version"),
 ];
@@ -322,6 +337,9 @@ mod tests {
             ("unguard 8080", "`sameport guard 8080 --off` ends"),
             ("unlock", "`sameport guard PORT --off` ends"),
             ("version", "`sameport --version` prints"),
+            ("promote web", "`sameport upgrade web --promote` gives a canary"),
+            ("rollback", "`sameport upgrade NAME --rollback` ends a canary"),
+            ("canary web 10%", "`sameport upgrade NAME --canary 10% -- COMMAND` gives"),
             ("logs web", "`sameport status web` shows"),
             ("staus", "`sameport status NAME` shows"),
             ("sl", "`sameport ls` lists"),

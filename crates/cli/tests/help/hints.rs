@@ -73,6 +73,9 @@ fn wrong_arguments_show_the_usage_of_their_verb() {
         (&["run", "--surge", "2", "--", "true"], &format!("only {named} --surge 2 -- true")),
         (&["why", "http://[::1]:80/x"], "an address is no URL: sameport why '[::1]:80'"),
         (&["dial", "https://localhost"], "an address is no URL: sameport dial localhost:443"),
+        (&["steer", "random", "8080"], "the port comes first: sameport steer 8080 random"),
+        (&["steer", "web=9", "8080/udp"], "the port comes first: sameport steer 8080/udp web=9"),
+        (&["drain", "web.1", "8080"], "the port comes first: sameport drain 8080 web.1"),
         (&["restart", "web", "--surg", "2"], "a similar argument exists: '--surge'"),
     ] {
         assert_eq!(hint_of(args), expected, "{args:?}");
