@@ -30,8 +30,9 @@ else random by classic BPF; on cpu and numa: on loopback all clients have the CP
 
 If all members are workers of one named run, its supervisor steers them, without a privilege where classic \
 BPF suffices. Any other group, also of programs that sameport did not start, needs root, or CAP_BPF, \
-CAP_NET_ADMIN and CAP_PERFMON. Then the policy stays in the kernel, without a process of sameport, until `off` or a reboot: \
-members that join get connections, members that end are forgotten. An address stands for its port.
+CAP_NET_ADMIN and CAP_PERFMON. Then the policy stays in the kernel, without a process of sameport, until \
+`off` or the end of the last member: members that join get connections, members that end are forgotten. An \
+address stands for its port.
 
 Exits with 3 when this machine cannot do it, and names what could.";
 

@@ -1,5 +1,6 @@
 //! The output of `steer` and `drain`: the traffic of ports as tables and as JSON.
 
+use sameport_policy::model::Protocol;
 use sameport_policy::traffic::model::TrafficPolicy;
 use sameport_policy::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
 
@@ -37,11 +38,11 @@ fn port_text(port: &TrafficStatus, width: Option<usize>) -> String {
 
 /// What is unusual about the members, and the remarks of those who steer.
 pub(crate) fn notes(port: &TrafficStatus) -> Vec<String> {
-    let notes = port.members.iter().filter_map(member_note);
+    let notes = port.members.iter().filter_map(|member| member_note(member, port));
     notes.chain(port.remarks.iter().cloned()).collect()
 }
 
-/// `8080/tcp: weights web=9, by eBPF, in force, 1204 connections chosen`.
+/// `8080/tcp: weights web=9, by eBPF, in force, 1204 connections chosen`; for UDP `12 flows chosen`.
 pub(crate) fn headline(port: &TrafficStatus) -> String {
     let mut text = format!("{}/{}: {}", port.port, port.protocol, port.rules);
     if let Some(canary) = port.rules.canary {
@@ -59,8 +60,10 @@ pub(crate) fn headline(port: &TrafficStatus) -> String {
         Ok(()) => {}
     }
     if let Some(choices) = port.choices {
-        let what = if choices == 1 { "connection" } else { "connections" };
-        text.push_str(&format!(", {choices} {what} chosen"));
+        // For datagrams a choice is for all of a flow.
+        let what = if port.protocol == Protocol::Udp { "flow" } else { "connection" };
+        let plural = if choices == 1 { "" } else { "s" };
+        text.push_str(&format!(", {choices} {what}{plural} chosen"));
     }
     text
 }
@@ -125,7 +128,7 @@ fn percent(share: f64) -> String {
 }
 
 /// What is unusual about a member.
-fn member_note(member: &MemberTraffic) -> Option<String> {
+fn member_note(member: &MemberTraffic, port: &TrafficStatus) -> Option<String> {
     let name = match (&member.run, member.pid) {
         (Some(_), Some(pid)) => format!("{} (pid {pid})", member.label()),
         (None, Some(pid)) => format!("pid {pid}"),
@@ -135,7 +138,10 @@ fn member_note(member: &MemberTraffic) -> Option<String> {
         MemberState::Hung => Some(format!(
             "{name} is hung: it accepts no connection, and gets no new ones while another member can"
         )),
-        MemberState::Foreign => Some(format!("{name} is not steered: it gets no new connections")),
+        MemberState::Foreign => Some(format!(
+            "{name} joined after the policy, and gets nothing new: `sameport steer {}/{} {}` takes it in",
+            port.port, port.protocol, port.rules
+        )),
         _ => None,
     }
 }
