@@ -185,3 +185,25 @@ fn a_group_that_ends_meanwhile_leaves_no_state_that_is_in_the_way() {
     fixture.ok(&format!("steer {PORT} round-robin"));
     assert_eq!(fixture.connect(10, "127.0.0.1").len(), members.pids.len());
 }
+
+#[test]
+fn a_policy_that_has_no_meaning_for_datagrams_is_refused_with_those_that_have() {
+    let Some(fixture) = TrafficFixture::new("steer-datagrams") else { return };
+    let receivers = "import socket, time
+def receiver():
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(('127.0.0.1', 8080))
+    return sock
+sockets = [receiver(), receiver()]
+print('ready', flush=True)
+time.sleep(1000)";
+    let receivers = fixture.start("python3", &["-c", receivers]);
+    receivers.wait_for_stdout("ready");
+    for policy in ["least-connections", "two-choices"] {
+        let error = format!("{policy} has no meaning for UDP");
+        let words = format!("steer {PORT}/udp {policy}");
+        fixture.fails(&words, 3, &error, "random, weights and sticky choose per flow");
+    }
+    assert_eq!(fixture.shell(&format!("ls {PINS} 2>/dev/null || true")), "");
+}

@@ -7,9 +7,13 @@ use crate::harness::{Exited, User, script, spawn_process};
 
 /// Three workers of the program of `traffic.py`.
 fn start() -> NamedRun {
+    start_as(User::Current)
+}
+
+fn start_as(user: User) -> NamedRun {
     let file = script("traffic.py");
     let command = ["python3", file.to_str().unwrap(), "alone", "{port}", "127.0.0.1"];
-    let run = RunSetup::new(User::Current).run(&["-n", "3"], &command);
+    let run = RunSetup::new(user).run(&["-n", "3"], &command);
     run.wait_for_ready(3);
     run
 }
@@ -133,5 +137,29 @@ fn what_makes_no_sense_is_refused_with_the_members_that_exist() {
     refused(&format!("on {name}=1"), 2, "`on` and `off` take no values", "name a policy");
     let elsewhere = spawn_process(run.setup.command(&["steer", "1/udp", "random"])).wait();
     assert_refused(&elsewhere, 1, "no socket takes connections on 1/udp", "`sameport ls`");
+    run.stop();
+}
+
+#[test]
+fn a_policy_that_needs_a_privilege_is_refused_and_changes_nothing() {
+    let user = User::all().last().copied().unwrap_or(User::Current);
+    if user == User::Current && crate::harness::is_root() {
+        return crate::harness::skip("steer-privilege", "no user without privileges");
+    }
+    let run = start_as(user);
+    ok(&run, "steer", "random");
+    for policy in ["round-robin", "least-connections", "two-choices"] {
+        let error = format!("classic BPF cannot do {policy}");
+        let hint = format!("{policy} needs eBPF");
+        assert_refused(&verb(&run, "steer", policy), 3, &error, &hint);
+    }
+    let (shape, _) = shown(&run);
+    assert_eq!(
+        (&shape["rules"]["policy"], &shape["not_in_force"]),
+        (&"random".into(), &Value::Null)
+    );
+    // What could: the default of this tier.
+    let done = ok(&run, "steer", "on");
+    assert!(done.stderr.contains("random, by classic BPF, in force"), "{done:?}");
     run.stop();
 }

@@ -2,10 +2,8 @@
 //! port is changed, without a process that stays.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::ErrorKind;
 
 use sameport_policy::addr::PortSpec;
-use sameport_policy::holder::HolderClass;
 use sameport_policy::model::Protocol;
 use sameport_policy::traffic::plan::{PlannedMember, decide};
 use sameport_policy::traffic::{
@@ -14,7 +12,6 @@ use sameport_policy::traffic::{
 use sameport_sys::bpf::traffic::{
     MemberCounts, TrafficError, TrafficKey, TrafficOrder, TrafficState, check_extended_tier,
 };
-use sameport_sys::bpf::{AttachError, PinError};
 use sameport_sys::proc::processors;
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use sameport_sys::{effective_user, inspect, netns};
@@ -24,6 +21,7 @@ use super::error::{Error, NeedOfRights};
 use super::facts::facts;
 use super::port::{MemberSocket, PortMembers};
 use super::record::TrafficRecord;
+use super::rights::{need, no_rights, state_error};
 use super::supervised::tell_supervisors;
 
 /// What the kernel has of a port.
@@ -361,45 +359,4 @@ fn with_processors(mut facts: TrafficFacts, sockets: &BTreeMap<u64, WorkerSocket
         member.incoming_cpu = socket.and_then(WorkerSocket::incoming_cpu);
     }
     facts
-}
-
-fn state_error(port: &PortMembers, error: TrafficError) -> Error {
-    match error {
-        TrafficError::NoMember => Error::Vanished(port.name()),
-        TrafficError::Socket(_, _, why) if is_gone(&why) => Error::Vanished(port.name()),
-        TrafficError::Cgroup(_)
-        | TrafficError::Attach(
-            AttachError::NotPermitted(..) | AttachError::Kernel(_) | AttachError::LockedDown,
-        )
-        | TrafficError::Pin(PinError::NotPermitted(..) | PinError::NoFileSystem(_)) => {
-            no_rights(port, &error.to_string())
-        }
-        error => Error::State { port: port.name(), error: Box::new(error) },
-    }
-}
-
-/// Whether a socket has left its group, or was closed, between two calls.
-fn is_gone(error: &std::io::Error) -> bool {
-    // EINVAL, EOPNOTSUPP: the socket does not listen any more.
-    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
-}
-
-/// Why the kernel's state cannot be changed.
-fn no_rights(port: &PortMembers, why: &str) -> Error {
-    Error::Rights { port: port.name(), why: why.to_owned(), needs: need(port) }
-}
-
-/// Why no supervisor can do it.
-fn need(port: &PortMembers) -> NeedOfRights {
-    if port.sockets.iter().any(|it| matches!(it.holder.class, HolderClass::Unseen)) {
-        return NeedOfRights::Unseen;
-    }
-    let is_other = |it: &&MemberSocket| it.supervisor.is_none();
-    let others = port.sockets.iter().filter(is_other).map(MemberSocket::program);
-    let programs: BTreeSet<String> = others.map(str::to_owned).collect();
-    if !programs.is_empty() {
-        return NeedOfRights::OtherPrograms(programs.into_iter().collect());
-    }
-    let runs: BTreeSet<_> = port.sockets.iter().filter_map(|it| it.run.clone()).collect();
-    NeedOfRights::SeveralRuns(runs.into_iter().collect())
 }

@@ -11,6 +11,7 @@ pub(crate) mod error;
 mod facts;
 pub(crate) mod port;
 pub(crate) mod record;
+mod rights;
 pub(crate) mod status;
 pub(crate) mod steer;
 mod supervised;
