@@ -96,6 +96,10 @@ fn state(port: &str, error: &TrafficError) -> Failure {
                      puts a policy in its place"
                 ))
         }
+        TrafficError::Busy(_, Some(pid)) => {
+            Failure::failed(format!("{port}: {error}, which has not changed anything for 10 s"))
+                .hint(format!("`kill -CONT {pid}` lets it go on if it is stopped; or end it"))
+        }
         error => Failure::failed(format!("{port}: {error}")),
     }
 }

@@ -69,8 +69,18 @@ fn another_user_is_told_what_could_do_it() {
     let exited = as_nobody(&format!("steer {PORT} random"));
     let error = format!("{PORT}/tcp has programs of another user; only eBPF can steer them");
     assert_fails(&exited, 3, &error, "root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
+    let exited = as_nobody(&format!("drain {PORT} {}", members.pids[0]));
+    assert_fails(&exited, 3, &error, "root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
     let shown = as_nobody(&format!("steer {PORT}"));
     assert!(shown.code == 0 && shown.stdout.contains("hash"), "{shown:?}");
+    // Root without the capability to duplicate the sockets of programs that have more of them.
+    let sameport = harness::sameport();
+    for verb in ["steer", "drain"] {
+        let words = ["--bounding-set=-sys_ptrace,-sys_admin", sameport.to_str().unwrap(), verb];
+        let what = if verb == "steer" { "random".to_owned() } else { members.pids[0].to_string() };
+        let exited = fixture.start("setpriv", &[&words[..], &[PORT, &what]].concat()).wait();
+        assert_fails(&exited, 3, "CAP_SYS_PTRACE is missing", "");
+    }
     drop(members);
 
     // Programs of the user itself, which are in no run.
@@ -120,6 +130,16 @@ fn what_is_at_the_path_and_not_of_this_version_is_replaced_on_request_only() {
     fixture.ok(&format!("steer {PORT} random --replace"));
     fixture.ok(&format!("steer {PORT} off"));
     assert_eq!(fixture.shell(&format!("ls {PINS} 2>/dev/null || true")), "");
+}
+
+#[test]
+fn off_removes_what_killed_commands_have_left() {
+    let Some(fixture) = TrafficFixture::new("steer-rests") else { return };
+    let _members = fixture.members(2, &["127.0.0.1"]);
+    let make = format!("mkdir -p {PINS}/new-1-1-1 && chmod 700 /sys/fs/bpf/sameport {PINS}");
+    fixture.shell(&make);
+    fixture.ok(&format!("steer {PORT} off"));
+    assert_eq!(fixture.shell("find /sys/fs/bpf -name sameport"), "");
 }
 
 #[test]

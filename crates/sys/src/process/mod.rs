@@ -20,7 +20,7 @@ pub mod startup;
 mod thread;
 pub(crate) mod tree;
 
-pub use capability::has_cap_sys_admin;
+pub use capability::{has_cap_sys_admin, has_cap_sys_ptrace};
 pub use credentials::{Credentials, may_change_user};
 pub use descend::{Descendant, children, descendants, descendants_of, own_children};
 pub use detached::{DetachedCommand, environment_of};

@@ -13,8 +13,9 @@ use sameport_sys::bpf::traffic::{
     MemberCounts, TrafficError, TrafficKey, TrafficOrder, TrafficState, check_extended_tier,
 };
 use sameport_sys::proc::processors;
+use sameport_sys::process::has_cap_sys_ptrace;
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
-use sameport_sys::{effective_user, inspect, netns};
+use sameport_sys::{inspect, netns};
 
 use super::change::{SteerChange, check, refused, require_another, with_values};
 use super::error::{Error, NeedOfRights};
@@ -23,6 +24,9 @@ use super::port::{MemberSocket, PortMembers};
 use super::record::TrafficRecord;
 use super::rights::{need, no_rights, state_error};
 use super::supervised::tell_supervisors;
+
+/// What programs of others, and those with more capabilities, need besides: ptrace(2).
+const UNSEEN: &str = "CAP_SYS_PTRACE is missing, which duplicates their sockets";
 
 /// What the kernel has of a port.
 #[derive(Debug)]
@@ -120,7 +124,6 @@ pub(super) fn drain(
     inodes: &BTreeSet<u64>,
     undo: bool,
 ) -> Result<Option<TrafficPolicy>, Error> {
-    require_tier(port)?;
     let held = HeldTraffic::find(port)?;
     if held.is_none() {
         require_unsteered(port)?;
@@ -243,6 +246,8 @@ fn find_or_discard(
 /// Removes the policy. `replace`: also the program of another.
 fn remove(port: &PortMembers, held: Option<HeldTraffic>, replace: bool) -> Result<(), Error> {
     let Some(held) = held else {
+        // What a killed command has left has no part in what the user sees: no error of its removal has.
+        let _ = TrafficState::sweep();
         if replace {
             detach(port)?;
         }
@@ -313,12 +318,12 @@ pub(super) fn remove_rests(spec: &PortSpec) -> Result<bool, Error> {
 }
 
 /// Exit code 3 for programs that this user does not see, and without eBPF.
-fn require_tier(port: &PortMembers) -> Result<(), Error> {
+pub(super) fn require_tier(port: &PortMembers) -> Result<(), Error> {
     check_extended_tier().map_err(|why| no_rights(port, &why.to_string()))?;
     match need(port) {
-        // Root sees every process: these have ended.
-        NeedOfRights::Unseen if effective_user() == 0 => Err(Error::Vanished(port.name())),
-        NeedOfRights::Unseen => Err(no_rights(port, "their sockets cannot be duplicated")),
+        // Who sees every process: these have ended.
+        NeedOfRights::Unseen if has_cap_sys_ptrace() => Err(Error::Vanished(port.name())),
+        NeedOfRights::Unseen => Err(no_rights(port, UNSEEN)),
         _ => Ok(()),
     }
 }
@@ -339,16 +344,16 @@ fn duplicates(port: &PortMembers) -> Result<BTreeMap<u64, WorkerSocket>, Error> 
                     break;
                 }
                 Ok(SocketAccess::Forbidden) => {
-                    let why = format!("the sockets of pid {} cannot be duplicated", place.pid);
-                    return Err(no_rights(port, &why));
+                    return Err(no_rights(port, UNSEEN));
                 }
                 _ => {}
             }
         }
     }
     match sockets.is_empty() {
-        true => Err(Error::Vanished(port.name())),
         false => Ok(sockets),
+        true if has_cap_sys_ptrace() => Err(Error::Vanished(port.name())),
+        true => Err(no_rights(port, UNSEEN)),
     }
 }
 

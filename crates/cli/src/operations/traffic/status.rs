@@ -67,18 +67,20 @@ fn steered(port: &PortMembers, held: &HeldTraffic) -> TrafficStatus {
     let (counts, _) = held.counts();
     let cookies: BTreeMap<u64, u64> =
         port.sockets.iter().map(|it| (it.member.socket.inode, it.member.socket.cookie)).collect();
-    let mut choices = 0;
+    let (mut choices, mut counted) = (0, BTreeSet::new());
     for member in &mut status.members {
         let of = member.inodes.iter().filter_map(|inode| counts.get(cookies.get(inode)?));
         // The sockets of one member can be several in the state, until it is written again.
         let of: BTreeMap<u32, &MemberCounts> = of.map(|counts| (counts.number, counts)).collect();
-        let chosen: u64 = of.values().map(|counts| counts.chosen).sum();
+        // One member of the state can have sockets of two, until then.
+        let own: Vec<_> = of.values().filter(|counts| counted.insert(counts.number)).collect();
+        let chosen: u64 = own.iter().map(|counts| counts.chosen).sum();
         choices += chosen;
         member.chosen = Some(chosen);
         if port.protocol == Protocol::Tcp {
             // A connection that is older than the state may not be counted there.
-            let counted = of.values().map(|counts| counts.open).sum();
-            member.open = Some(member.open.unwrap_or(0).max(counted));
+            let open = own.iter().map(|counts| counts.open).sum();
+            member.open = Some(member.open.unwrap_or(0).max(open));
         }
         let is_drained = member.inodes.iter().any(|inode| drained.contains(inode));
         member.state = match of.values().next() {

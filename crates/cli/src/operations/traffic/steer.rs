@@ -93,10 +93,15 @@ pub(crate) fn drain(
     undo: bool,
 ) -> Result<DrainBegun, Error> {
     let port = one_port(spec, port::members(spec)?)?;
+    let run = OnlyRun::of(&port);
+    if run.is_none() {
+        // Who does not see the members cannot name one.
+        direct::require_tier(&port)?;
+    }
     let all = facts(&port, &BTreeSet::new());
     let selected = plan::select(&all, selector).map_err(|refusal| refused(&port, refusal))?;
     let inodes: BTreeSet<u64> = selected.iter().flatten().map(|id| id.inode).collect();
-    let policy = match OnlyRun::of(&port) {
+    let policy = match run {
         Some(run) => {
             if !undo {
                 let is_left = status::takes_beside(&status::of_port(&port), &inodes);

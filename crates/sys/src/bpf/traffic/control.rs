@@ -178,6 +178,16 @@ impl TrafficState {
 }
 
 impl TrafficState {
+    /// Removes what killed processes have left unfinished, of any port. The programs that count are attached as
+    /// long as it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`TrafficError::Pin`].
+    pub fn sweep() -> TrafficResult<()> {
+        Ok(TrafficLock::take()?.sweep()?)
+    }
+
     /// Removes what is at the path of a state, of whatever version and by whomever it was made. The programs
     /// of groups stay attached.
     ///

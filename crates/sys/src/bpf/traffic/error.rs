@@ -28,6 +28,10 @@ pub enum TrafficError {
     /// Another program selects the members of a group.
     #[error("another program selects the members")]
     Steered,
+    /// Another process of sameport has held the lock of this directory for 10 s: it is stopped, or hangs. The
+    /// process, where the kernel names one.
+    #[error("{path} is locked by {by}", path = .0.display(), by = process(*.1))]
+    Busy(PathBuf, Option<i32>),
     /// A call on the socket with this inode failed.
     #[error("{0} of socket {1}: {2}")]
     Socket(&'static str, u64, io::Error),
@@ -43,6 +47,10 @@ pub enum TrafficError {
     /// What the user asked for is longer than 65,528 bytes.
     #[error("the rules are too long")]
     TooLong,
+}
+
+fn process(pid: Option<i32>) -> String {
+    pid.map_or_else(|| "a process of another pid namespace".to_owned(), |pid| format!("pid {pid}"))
 }
 
 pub(super) type TrafficResult<T> = Result<T, TrafficError>;

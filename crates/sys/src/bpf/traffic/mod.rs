@@ -18,6 +18,7 @@ mod error;
 mod existing;
 mod in_force;
 mod layout;
+mod lock_wait;
 mod mapping;
 mod names;
 mod object;

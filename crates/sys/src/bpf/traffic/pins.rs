@@ -5,10 +5,11 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
 use sameport_policy::model::Protocol;
 
+use super::error::{TrafficError, TrafficResult};
 use super::layout::LAYOUT;
+use super::lock_wait::{self, LockFailure, PATIENCE};
 use crate::bpf::pin_dir::{self, PIN_ROOT, PinResult, failed};
 use crate::process::identity::ProcessIdentity;
 
@@ -63,8 +64,8 @@ pub(super) struct TrafficLock {
 }
 
 impl TrafficLock {
-    /// Waits until no other process has it.
-    pub(super) fn take() -> PinResult<Self> {
+    /// Waits until no other process has it, and not for a process that keeps it: [`TrafficError::Busy`].
+    pub(super) fn take() -> TrafficResult<Self> {
         let path = Path::new(TRAFFIC);
         loop {
             match pin_dir::create(path) {
@@ -78,13 +79,15 @@ impl TrafficLock {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 opened => opened.map_err(failed("open", path))?,
             };
-            rustix::fs::flock(&directory, FlockOperation::LockExclusive)
-                .map_err(|errno| failed("flock", path)(errno.into()))?;
+            lock_wait::lock(&directory, PATIENCE).map_err(|failure| match failure {
+                LockFailure::Call(errno) => failed("flock", path)(errno.into()).into(),
+                LockFailure::Held(holder) => TrafficError::Busy(path.to_owned(), holder),
+            })?;
             let same = |found: fs::Metadata| Ok(found.ino() == directory.metadata()?.ino());
             match fs::metadata(path).and_then(same) {
                 Ok(true) => return Ok(Self { _directory: directory }),
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(failed("stat", path)(error));
+                    return Err(failed("stat", path)(error).into());
                 }
                 _ => {}
             }
