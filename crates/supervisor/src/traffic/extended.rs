@@ -23,6 +23,9 @@ use super::port_key::PortKey;
 use crate::plan::PROGRAM;
 use crate::processes;
 
+/// How often a plan is decided anew because another process has changed the state meanwhile.
+const ATTEMPTS: u32 = 20;
+
 const STEERED: &str = "another program selects its members; `sameport steer` with --replace puts a policy in \
                        its place";
 
@@ -102,12 +105,24 @@ pub(crate) fn counts(port: PortKey) -> Option<(TrafficRules, TrafficCounts)> {
 
 /// Makes the kernel follow the rules of a port. `false`: it has neither rules nor a state.
 pub(crate) fn steer(order: &PortOrder<'_>) -> Result<bool, String> {
+    // Where others change the state all the time, the last decision is as good as any.
+    for left in (0..ATTEMPTS).rev() {
+        if let Some(is_steered) = try_to_steer(order, left == 0)? {
+            return Ok(is_steered);
+        }
+    }
+    Ok(true)
+}
+
+/// `None`: another process has changed the state since it was read. `anyway`: that does not matter.
+fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<bool>, String> {
     let found = find(order.port)?;
+    let edition = found.as_ref().map(TrafficState::edition);
     let record = found.as_ref().and_then(recorded);
     let drained = record.as_ref().map(|record| record.drained.clone()).unwrap_or_default();
     let held = record.map(|record| record.rules);
     let rules = match (&order.rules, held.clone()) {
-        (None, None) => return Ok(false),
+        (None, None) => return Ok(Some(false)),
         (None, Some(held)) => held,
         // The share of a canary is the run's to set.
         (Some(rules), Some(held)) if !order.claims => TrafficRules { canary: rules.canary, ..held },
@@ -132,7 +147,13 @@ pub(crate) fn steer(order: &PortOrder<'_>) -> Result<bool, String> {
         order.own.iter().map(|own| own.socket).chain(duplicates).collect();
     let state = match found {
         Some(state) if held.as_ref() == Some(&rules) => {
-            state.apply(&plan, &sockets).map_err(|error| error.to_string())?;
+            let applied = match edition.filter(|_| !anyway) {
+                Some(since) => state.apply_if_same(&plan, &sockets, since),
+                None => state.apply(&plan, &sockets).map(|()| true),
+            };
+            if !applied.map_err(|error| error.to_string())? {
+                return Ok(None);
+            }
             state
         }
         found => {
@@ -151,7 +172,7 @@ pub(crate) fn steer(order: &PortOrder<'_>) -> Result<bool, String> {
     };
     let probes = order.probes.iter().filter_map(|(port, inode)| Some((*port, cookie(*inode)?)));
     state.set_probes(&probes.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
-    Ok(true)
+    Ok(Some(true))
 }
 
 /// The rules that the kernel follows: it cannot leave a member out of its own hash.

@@ -1,12 +1,13 @@
 //! Making, changing and removing states.
 
 use std::path::Path;
+use std::sync::atomic::Ordering::SeqCst;
 
 use sameport_policy::model::Protocol;
 use sameport_policy::traffic::plan::TrafficPlan;
 
 use super::error::{TrafficError, TrafficResult};
-use super::layout::LANES;
+use super::layout::{LANES, control};
 use super::object::{self, Choice};
 use super::pins::{self, TrafficKey, TrafficLock};
 use super::state::TrafficState;
@@ -84,6 +85,13 @@ impl TrafficState {
         state
     }
 
+    /// Changes with each member that comes or goes, and with each change of the plan or the record. What is read
+    /// after it, and decided from, holds while it is the same.
+    #[must_use]
+    pub fn edition(&self) -> u32 {
+        self.control.u32(control::VERSION).load(SeqCst)
+    }
+
     /// Follows another plan, without another policy: a few edits of maps. Sockets that are not in the state
     /// are taken into it.
     ///
@@ -92,6 +100,31 @@ impl TrafficState {
     /// See [`TrafficError`].
     pub fn apply(&self, plan: &TrafficPlan, sockets: &[&WorkerSocket]) -> TrafficResult<()> {
         let _lock = TrafficLock::take()?;
+        self.apply_locked(plan, sockets)
+    }
+
+    /// The same, unless something has changed since this [`edition`](Self::edition): then it returns false and
+    /// does nothing, and the plan has to be decided again. Otherwise a plan from rules that `steer` has replaced
+    /// meanwhile would replace the new one.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrafficError`].
+    pub fn apply_if_same(
+        &self,
+        plan: &TrafficPlan,
+        sockets: &[&WorkerSocket],
+        since: u32,
+    ) -> TrafficResult<bool> {
+        let _lock = TrafficLock::take()?;
+        if self.edition() != since {
+            return Ok(false);
+        }
+        self.apply_locked(plan, sockets)?;
+        Ok(true)
+    }
+
+    fn apply_locked(&self, plan: &TrafficPlan, sockets: &[&WorkerSocket]) -> TrafficResult<()> {
         let lanes = self.lanes();
         self.adopt(plan, sockets)?;
         if self.lanes() != lanes {

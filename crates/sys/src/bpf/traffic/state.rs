@@ -107,7 +107,9 @@ impl TrafficState {
         }
         let mut value = text.as_bytes().to_vec();
         value.resize(RECORD, 0);
-        self.record.update(&[0; 4], &value).map_err(self.call("bpf(BPF_MAP_UPDATE_ELEM)"))
+        self.record.update(&[0; 4], &value).map_err(self.call("bpf(BPF_MAP_UPDATE_ELEM)"))?;
+        self.control.u32(control::VERSION).fetch_add(1, SeqCst);
+        Ok(())
     }
 
     /// The member number of every listener, by cookie.
@@ -356,7 +358,8 @@ impl TrafficState {
             ] {
                 self.control.u32(field).store(value, SeqCst);
             }
-            if version.load(SeqCst) == before {
+            // Who has decided from the plan before decides again.
+            if version.compare_exchange(before, before.wrapping_add(1), SeqCst, SeqCst).is_ok() {
                 return Ok(());
             }
         }

@@ -38,6 +38,24 @@ fn remove(listeners: &[Listener]) {
 }
 
 #[test]
+fn a_plan_from_what_was_replaced_meanwhile_is_not_followed() {
+    in_netns("traffic-edition", || {
+        let listeners = group(2);
+        let mut plan = plan(TrafficPolicy::Random, &listeners);
+        let state = install(&plan, PORT, &listeners);
+        let (read, stale) = (state.edition(), plan.clone());
+        // Another process gives the second member everything.
+        plan.members[0].weight = 0;
+        install(&plan, PORT, &listeners);
+        assert!(!state.apply_if_same(&stale, &[], read).unwrap());
+        assert_eq!(connect(ADDRESS, 10, &listeners), [0, 10]);
+        assert!(state.apply_if_same(&stale, &[], state.edition()).unwrap());
+        assert!(connect(ADDRESS, 40, &listeners)[0] > 0);
+        remove(&listeners);
+    });
+}
+
+#[test]
 fn turns_are_exact_and_mixed() {
     in_netns("traffic-turns", || {
         let listeners = group(4);
