@@ -55,3 +55,4 @@ pub use plan::{
     TrafficOptions,
 };
 pub use run::run;
+pub use traffic::TrafficRecord;

@@ -17,9 +17,9 @@ use sameport_sys::inspect::SocketQuery;
 use sameport_sys::proc::{ancestor_commands, processors};
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use sameport_sys::{inspect, netns, probe, process};
-use serde::{Deserialize, Serialize};
 
 use super::port_key::PortKey;
+use super::record::TrafficRecord;
 use crate::plan::PROGRAM;
 use crate::processes;
 
@@ -82,19 +82,8 @@ fn find(port: PortKey) -> Result<Option<TrafficState>, String> {
     TrafficState::find(key).map_err(|error| error.to_string())
 }
 
-/// What is kept with a state: the rules of a user, and the sockets that `drain` has taken out. The verbs read and
-/// write the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct StateRecord {
-    #[serde(flatten)]
-    rules: TrafficRules,
-    /// The cookies of sockets that get no new connections.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    drained: BTreeSet<u64>,
-}
-
-fn recorded(state: &TrafficState) -> Option<StateRecord> {
-    serde_json::from_str(&state.record().ok()?).ok()
+fn recorded(state: &TrafficState) -> Option<TrafficRecord> {
+    TrafficRecord::read(&state.record().ok()?)
 }
 
 /// The rules and the counts of a port.
@@ -120,6 +109,7 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<bool>, Str
     let edition = found.as_ref().map(TrafficState::edition);
     let record = found.as_ref().and_then(recorded);
     let drained = record.as_ref().map(|record| record.drained.clone()).unwrap_or_default();
+    let owners = record.as_ref().map(|record| record.owners.clone()).unwrap_or_default();
     let held = record.map(|record| record.rules);
     let rules = match (&order.rules, held.clone()) {
         (None, None) => return Ok(Some(false)),
@@ -140,7 +130,7 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<bool>, Str
     if matches!(rules.policy, TrafficPolicy::Cpu | TrafficPolicy::Numa) {
         facts.processors = processors();
     }
-    let plan = decide(&facts, &followed(&rules, order.port), SteeringTier::Extended)
+    let plan = decide(&facts, &rules.followed(order.port.protocol), SteeringTier::Extended)
         .map_err(|why| why.to_string())?;
     let duplicates = others.iter().filter_map(|other| other.socket.as_ref());
     let sockets: Vec<&WorkerSocket> =
@@ -160,8 +150,7 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<bool>, Str
             if found.is_none() && is_steered(order) {
                 return Err(STEERED.to_owned());
             }
-            let record = StateRecord { rules, drained };
-            let record = serde_json::to_string(&record).map_err(|error| error.to_string())?;
+            let record = TrafficRecord { rules, drained, owners }.text();
             let to = TrafficOrder { record: &record, plan: &plan, sockets: &sockets };
             let key = key(order.port).ok_or("the network namespace has no cookie")?;
             TrafficState::install(key, to, false).map_err(|error| error.to_string())?
@@ -173,17 +162,6 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<bool>, Str
     let probes = order.probes.iter().filter_map(|(port, inode)| Some((*port, cookie(*inode)?)));
     state.set_probes(&probes.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
     Ok(Some(true))
-}
-
-/// The rules that the kernel follows: it cannot leave a member out of its own hash.
-fn followed(rules: &TrafficRules, port: PortKey) -> TrafficRules {
-    match rules.policy {
-        TrafficPolicy::Hash => TrafficRules {
-            policy: TrafficPolicy::default_of(SteeringTier::Extended, port.protocol),
-            ..rules.clone()
-        },
-        _ => rules.clone(),
-    }
 }
 
 /// The cookies of the sockets of a state, and whether each can be chosen.

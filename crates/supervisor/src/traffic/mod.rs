@@ -8,6 +8,7 @@ pub(crate) mod extended;
 pub(crate) mod listens;
 pub(crate) mod outside;
 mod port_key;
+mod record;
 
 use sameport_policy::model::Protocol;
 use sameport_policy::model::name::RunName;
@@ -20,6 +21,7 @@ use crate::error::{PolicyError, RunError};
 use crate::plan::{InterposerChoice, InterposerKind, PolicyChoice, RunPlan};
 
 pub(crate) use port_key::PortKey;
+pub use record::TrafficRecord;
 
 /// The policy of a run, and the tier that carries it out.
 #[derive(Debug, Clone)]

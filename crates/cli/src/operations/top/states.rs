@@ -6,10 +6,9 @@ use sameport_policy::top::{TopListener, TopTraffic};
 use sameport_policy::traffic::{
     MemberState, MemberTraffic, SteeringTier, TrafficRules, TrafficStatus,
 };
+use sameport_supervisor::TrafficRecord;
 use sameport_sys::bpf::traffic::{MemberCounts, TrafficCounts, TrafficKey, TrafficState};
 use sameport_sys::netns::own_cookie;
-
-use crate::operations::traffic::record::TrafficRecord;
 
 /// Adds the counts of the kernel to what supervisors said. Ports without a state, and all of them without the
 /// right to read the states, are left as they are. `at`: the time of the look.

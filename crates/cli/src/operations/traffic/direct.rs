@@ -9,6 +9,7 @@ use sameport_policy::traffic::plan::{PlannedMember, decide};
 use sameport_policy::traffic::{
     MemberSelector, MemberValue, SteeringTier, TrafficFacts, TrafficPolicy, TrafficRules,
 };
+use sameport_supervisor::TrafficRecord;
 use sameport_sys::bpf::traffic::{
     MemberCounts, TrafficError, TrafficKey, TrafficOrder, TrafficState, check_extended_tier,
 };
@@ -21,7 +22,6 @@ use super::change::{SteerChange, check, refused, require_another, with_values};
 use super::error::{Error, NeedOfRights};
 use super::facts::facts;
 use super::port::{MemberSocket, PortMembers};
-use super::record::TrafficRecord;
 use super::rights::{need, no_rights, state_error};
 use super::supervised::tell_supervisors;
 
@@ -145,7 +145,7 @@ pub(super) fn drain(
     let sockets = duplicates(port)?;
     let facts = with_processors(facts_of(port, held.as_ref(), &drained), &sockets);
     let had_none = held.is_none();
-    let followed = followed(&rules, port);
+    let followed = rules.followed(port.protocol);
     let plan =
         decide(&facts, &followed, SteeringTier::Extended).map_err(|why| refused(port, why))?;
     if !undo {
@@ -169,17 +169,6 @@ fn is_plain_hash(rules: &TrafficRules) -> bool {
     rules.policy == TrafficPolicy::Hash && rules.values.is_empty() && rules.canary.is_none()
 }
 
-/// The rules that the kernel follows: it cannot leave a member out of its own hash.
-pub(super) fn followed(rules: &TrafficRules, port: &PortMembers) -> TrafficRules {
-    match rules.policy {
-        TrafficPolicy::Hash => TrafficRules {
-            policy: TrafficPolicy::default_of(SteeringTier::Extended, port.protocol),
-            ..rules.clone()
-        },
-        _ => rules.clone(),
-    }
-}
-
 fn install(
     port: &PortMembers,
     held: Option<&HeldTraffic>,
@@ -188,7 +177,7 @@ fn install(
     sockets: &BTreeMap<u64, WorkerSocket>,
     replace: bool,
 ) -> Result<(), Error> {
-    let followed = followed(&rules, port);
+    let followed = rules.followed(port.protocol);
     let plan =
         decide(facts, &followed, SteeringTier::Extended).map_err(|why| refused(port, why))?;
     let several = port.sockets.iter().filter(|it| it.member.processes.len() > 1);
@@ -199,7 +188,7 @@ fn install(
     let failed = |error| state_error(port, error);
     // Another program takes the kernel some 100 ms; edits of maps take none.
     let same = held.filter(|held| {
-        let before = self::followed(&held.record.rules, port);
+        let before = held.record.rules.followed(port.protocol);
         (before.policy, before.connection_ids) == (plan.policy, plan.connection_ids)
     });
     let is_amended = match same.filter(|_| is_steered_whole(port)) {

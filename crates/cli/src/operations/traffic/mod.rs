@@ -10,7 +10,6 @@ pub(crate) mod drain;
 pub(crate) mod error;
 mod facts;
 pub(crate) mod port;
-pub(crate) mod record;
 mod rights;
 pub(crate) mod status;
 pub(crate) mod steer;

@@ -12,7 +12,7 @@ use sameport_policy::traffic::shares::wanted_shares;
 use sameport_policy::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
 use sameport_sys::bpf::traffic::MemberCounts;
 
-use super::direct::{HeldTraffic, followed, no_socket};
+use super::direct::{HeldTraffic, no_socket};
 use super::error::Error;
 use super::facts::facts;
 use super::port::{self, MemberSocket, PortMembers};
@@ -61,7 +61,7 @@ fn of_kernel(port: &PortMembers) -> TrafficStatus {
 
 /// The traffic of a port with a state.
 fn steered(port: &PortMembers, held: &HeldTraffic) -> TrafficStatus {
-    let rules = followed(&held.record.rules, port);
+    let rules = held.record.rules.followed(port.protocol);
     let drained = held.drained(port);
     let mut status = status(port, rules, &held.facts(port, &drained));
     let (counts, _) = held.counts();

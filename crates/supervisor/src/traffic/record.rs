@@ -1,26 +1,29 @@
-//! What is kept with the state of a port: the rules of a user, and the sockets that are drained.
+//! The record in the state of a port: the rules of a user, and the drained sockets. Supervisors and the verbs
+//! `steer` and `drain` read and write the same one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sameport_policy::traffic::{MemberSelector, TrafficFacts, TrafficRules};
 use serde::{Deserialize, Serialize};
 
-/// The rules, as every reader of the record knows them, and more.
+/// The rules of a port, with the drained sockets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TrafficRecord {
+pub struct TrafficRecord {
+    /// The rules.
     #[serde(flatten)]
-    pub(crate) rules: TrafficRules,
+    pub rules: TrafficRules,
     /// The cookies of sockets that get no new connections.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(crate) drained: BTreeSet<u64>,
+    pub drained: BTreeSet<u64>,
     /// The pids of values, by the cookie of a socket that outlives the process: a reload gives it to another.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) owners: BTreeMap<u64, i32>,
+    pub owners: BTreeMap<u64, i32>,
 }
 
 impl TrafficRecord {
     /// The rules and drains of a port. `outlives`: the cookies of sockets that several processes have open.
-    pub(super) fn new(rules: TrafficRules, facts: &TrafficFacts, outlives: &BTreeSet<u64>) -> Self {
+    #[must_use]
+    pub fn new(rules: TrafficRules, facts: &TrafficFacts, outlives: &BTreeSet<u64>) -> Self {
         let mut record = Self { rules, drained: BTreeSet::new(), owners: BTreeMap::new() };
         for member in &facts.members {
             let Some(cookie) = member.socket.cookie else { continue };
@@ -40,7 +43,7 @@ impl TrafficRecord {
     }
 
     /// Lets a value by pid hold for the socket that had the pid, although another process has it now.
-    pub(super) fn name_earlier_owners(&self, facts: &mut TrafficFacts) {
+    pub fn name_earlier_owners(&self, facts: &mut TrafficFacts) {
         let present: BTreeSet<i32> = facts.members.iter().filter_map(|member| member.pid).collect();
         for member in &mut facts.members {
             let earlier = member.socket.cookie.and_then(|cookie| self.owners.get(&cookie));
@@ -49,11 +52,14 @@ impl TrafficRecord {
     }
 
     /// `None` if the text is not a record.
-    pub(crate) fn read(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// One line of JSON.
+    #[must_use]
+    pub fn text(&self) -> String {
         // Strings, numbers and lists are always JSON.
         serde_json::to_string(self).unwrap_or_default()
     }
