@@ -229,13 +229,17 @@ struct MapElementAttr {
     flags: u64,
 }
 
-/// What a map is made of. A caller compares it with the sizes of what it passes to the functions below.
+/// The type of a map, and the sizes of its keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct MapShape {
     pub(crate) kind: u32,
     pub(crate) key: usize,
     pub(crate) value: usize,
 }
+
+/// The types of maps with one value for each processor (include/uapi/linux/bpf.h): PERCPU_HASH, PERCPU_ARRAY,
+/// LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE. The kernel copies all values of a key at once.
+const PER_PROCESSOR: [u32; 4] = [5, 6, 10, 21];
 
 /// A map whose keys and values have sizes that are checked for every call.
 #[derive(Debug)]
@@ -249,7 +253,7 @@ impl SizedMap {
     ///
     /// # Errors
     ///
-    /// ENOENT; EPERM; InvalidData: the pin is not a map of this shape.
+    /// ENOENT; EPERM; InvalidData: the pin is not a map of this shape, or has a value for each processor.
     pub(crate) fn open(path: &Path, key: usize, value: usize) -> io::Result<Self> {
         let fd = open_pinned(path)?;
         // A link or a program has the same command, and other numbers: its name in /proc tells.
@@ -261,7 +265,7 @@ impl SizedMap {
         info_of(&fd, &mut info)?;
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         let shape = MapShape { kind: info[0], key: size(info[2]), value: size(info[3]) };
-        if (shape.key, shape.value) != (key, value) {
+        if (shape.key, shape.value) != (key, value) || PER_PROCESSOR.contains(&shape.kind) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(Self { fd, shape })
@@ -271,14 +275,14 @@ impl SizedMap {
     pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
         let value_size = value.len();
         let mut attributes = self.element(key, value.as_mut_ptr() as u64, value_size)?;
-        // SAFETY: `element` has compared both lengths with those of the map.
+        // SAFETY: `element` has compared both lengths with those of the map, and a key has one value.
         unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) }.map(drop)
     }
 
     /// `BPF_MAP_UPDATE_ELEM`.
     pub(crate) fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         let mut attributes = self.element(key, value.as_ptr() as u64, value.len())?;
-        // SAFETY: `element` has compared both lengths with those of the map.
+        // SAFETY: `element` has compared both lengths with those of the map, and a key has one value.
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
     }
 
