@@ -9,6 +9,7 @@ pub mod restrictions;
 mod tests;
 
 use crate::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject};
+use crate::traffic::refusal::EXTENDED_NEEDS;
 
 /// A capability of `sameport`, and whether this machine has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,9 +171,9 @@ const CAPABILITIES: &[CapabilityRow] = &[
         purpose: "every policy, for any group: least-connections, two-choices, round-robin too",
         needs: &[
             Requirement { subject: ProbeSubject::ReusePort, next: OLD_KERNEL },
-            Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
-            Requirement { subject: ProbeSubject::ReusePortEbpf, next: ROOT },
-            Requirement { subject: ProbeSubject::NetnsCookie, next: "needs Linux 5.15" },
+            Requirement { subject: ProbeSubject::Ebpf, next: EXTENDED_NEEDS },
+            Requirement { subject: ProbeSubject::ReusePortEbpf, next: EXTENDED_NEEDS },
+            Requirement { subject: ProbeSubject::TrafficPrograms, next: EXTENDED_NEEDS },
             Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD },
             Requirement { subject: ProbeSubject::Cgroup2, next: MOUNT_CGROUP2 },
             Requirement { subject: ProbeSubject::FirstCgroup, next: FIRST_CGROUP },

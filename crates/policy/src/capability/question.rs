@@ -82,8 +82,8 @@ pub enum ProbeSubject {
     /// `SO_ATTACH_REUSEPORT_EBPF` of a program of type `sk_reuseport` (Linux 4.19): a program with memory
     /// selects the member.
     ReusePortEbpf,
-    /// `SO_NETNS_COOKIE` (Linux 5.14): the network namespace of a socket.
-    NetnsCookie,
+    /// CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and Linux 5.15: the programs of the eBPF tier can be loaded.
+    TrafficPrograms,
     /// `sock_diag` for TCP.
     SockDiagTcp,
     /// `sock_diag` for UDP.
@@ -149,7 +149,7 @@ impl ProbeSubject {
             Self::ReusePort => "so-reuseport",
             Self::ReusePortCbpf => "so-attach-reuseport-cbpf",
             Self::ReusePortEbpf => "so-attach-reuseport-ebpf",
-            Self::NetnsCookie => "so-netns-cookie",
+            Self::TrafficPrograms => "traffic-programs",
             Self::SockDiagTcp => "sock-diag-tcp",
             Self::SockDiagUdp => "sock-diag-udp",
             Self::SocketIterator => "socket-iterator",

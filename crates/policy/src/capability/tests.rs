@@ -91,6 +91,11 @@ fn the_weakest_requirement_decides() {
             ),
         ),
         (&[(ReusePortEbpf, no("EPERM"))], "steer", no("so-attach-reuseport-ebpf: EPERM")),
+        (
+            &[(TrafficPrograms, no("no CAP_PERFMON"))],
+            "steer",
+            no("traffic-programs: no CAP_PERFMON"),
+        ),
         (&[(ReusePortEbpf, no("EPERM"))], "policy", yes()),
         (&[(ReusePortCbpf, no("filtered"))], "policy", no("so-attach-reuseport-cbpf: filtered")),
         (&[(ReusePortCbpf, no("filtered"))], "steer", yes()),

@@ -16,11 +16,15 @@ use std::path::Path;
 
 use sameport_policy::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject};
 
-/// Whether this process can select the members of a group by eBPF: loads a program and attaches it to a group of
-/// its own. Needs CAP_BPF and CAP_NET_ADMIN, Linux 5.8.
+/// Whether this process can select the members of a group by eBPF: it may load what is needed
+/// ([`check_extended_tier`](crate::bpf::traffic::check_extended_tier)), and a program that it attaches to a group
+/// of its own is accepted.
 #[must_use]
 pub fn steering_by_ebpf() -> ProbeAnswer {
-    sockets::reuse_port_ebpf()
+    match sockets::traffic_programs() {
+        ProbeAnswer::Yes(_) => sockets::reuse_port_ebpf(),
+        no => no,
+    }
 }
 
 /// Runs every probe, in the order of the report. Takes some milliseconds.
@@ -52,7 +56,7 @@ pub fn examine() -> Vec<ProbeFact> {
         (ProbeSubject::ReusePort, sockets::reuse_port()),
         (ProbeSubject::ReusePortCbpf, sockets::reuse_port_cbpf()),
         (ProbeSubject::ReusePortEbpf, sockets::reuse_port_ebpf()),
-        (ProbeSubject::NetnsCookie, sockets::netns_cookie()),
+        (ProbeSubject::TrafficPrograms, sockets::traffic_programs()),
         (ProbeSubject::SockDiagTcp, sockets::diag(libc::IPPROTO_TCP)),
         (ProbeSubject::SockDiagUdp, sockets::diag(libc::IPPROTO_UDP)),
         (ProbeSubject::SocketIterator, sockets::iterator()),

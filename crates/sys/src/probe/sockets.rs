@@ -7,9 +7,10 @@ use sameport_policy::capability::question::ProbeAnswer;
 use sameport_policy::classic_bpf::Instruction;
 use socket2::{Domain, Socket, Type};
 
-use super::answer::{present, usable};
+use super::answer::usable;
 use super::system;
 use crate::bpf::syscall::{self, ProgramSpec};
+use crate::bpf::traffic::check_extended_tier;
 use crate::proc::sysctl;
 use crate::seccomp::refused_calls;
 use crate::socket::WorkerSocket;
@@ -72,11 +73,9 @@ pub(super) fn reuse_port_ebpf() -> ProbeAnswer {
     usable("bpf(BPF_PROG_LOAD), setsockopt(SO_ATTACH_REUSEPORT_EBPF)", attached, str::to_owned)
 }
 
-/// The cookie of the network namespace of a socket.
-pub(super) fn netns_cookie() -> ProbeAnswer {
-    let cookie = Socket::new(Domain::IPV4, Type::DGRAM, None)
-        .and_then(crate::netns::cookie::socket_netns_cookie);
-    present("getsockopt(SO_NETNS_COOKIE)", cookie, |cookie| format!("this one is {cookie}"))
+/// The capabilities and the kernel that the programs for traffic need.
+pub(super) fn traffic_programs() -> ProbeAnswer {
+    usable("capget, uname", check_extended_tier(), |()| "the programs can be loaded".to_owned())
 }
 
 /// A `sock_diag` dump of this protocol that selects no socket.
@@ -134,9 +133,8 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_is_this_namespace() {
-        let first = netns_cookie();
-        assert_eq!(first, netns_cookie());
-        assert!(!matches!(first, ProbeAnswer::Unknown(_)), "{first:?}");
+    fn whether_programs_for_traffic_can_be_loaded_is_known() {
+        let answer = traffic_programs();
+        assert!(!matches!(answer, ProbeAnswer::Unknown(_)), "{answer:?}");
     }
 }
