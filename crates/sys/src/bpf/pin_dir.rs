@@ -78,6 +78,16 @@ pub(crate) fn ensure_bpffs() -> PinResult<bool> {
 /// Creates a directory below [`PIN_ROOT`] and its parents. Another process may be removing an empty
 /// parent at the same time, so a vanished parent is created again.
 pub(crate) fn create(path: &Path) -> PinResult<()> {
+    create_with_mode(path, 0o755)
+}
+
+/// As [`create`], and no other user can open the directory: every user who can open a locked directory can hold
+/// the lock (flock(2)).
+pub(crate) fn create_private(path: &Path) -> PinResult<()> {
+    create_with_mode(path, 0o700)
+}
+
+fn create_with_mode(path: &Path, mode: u32) -> PinResult<()> {
     const ATTEMPTS: usize = 100;
     let parent =
         path.parent().filter(|parent| parent.starts_with(PIN_ROOT)).unwrap_or(Path::new(PIN_ROOT));
@@ -91,7 +101,7 @@ pub(crate) fn create(path: &Path) -> PinResult<()> {
             _ => {}
         }
         require_trusted(parent)?;
-        match fs::create_dir(path) {
+        match DirBuilder::new().mode(mode).create(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             result => return result.map_err(failed("mkdir", path)),
         }

@@ -68,7 +68,7 @@ impl TrafficLock {
     pub(super) fn take() -> TrafficResult<Self> {
         let path = Path::new(TRAFFIC);
         loop {
-            match pin_dir::create(path) {
+            match pin_dir::create_private(path) {
                 Err(pin_dir::PinError::System(_, _, error))
                     if error.kind() == ErrorKind::AlreadyExists => {}
                 result => result?,

@@ -93,6 +93,19 @@ fn controllers_at_once_take_turns() {
 }
 
 #[test]
+fn no_other_user_can_open_the_directory_of_the_lock() {
+    in_netns("traffic-lock", || {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = format!("/sys/fs/bpf/sameport/lock-{}", std::process::id());
+        let path = Path::new(&path);
+        crate::bpf::pin_dir::create_private(path).unwrap();
+        let mode = std::fs::metadata(path).unwrap().permissions().mode();
+        crate::bpf::pin_dir::remove(path).unwrap();
+        assert_eq!(mode & 0o777, 0o700);
+    });
+}
+
+#[test]
 fn three_capabilities_are_enough() {
     in_netns("traffic-capabilities", || {
         let listeners: Vec<_> = (0..2).map(|_| listener(ADDRESS)).collect();
