@@ -76,7 +76,9 @@ fn device_of(spec: &PortSpec, option: Option<String>) -> Result<Option<String>, 
 pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
+    use crate::operations::traffic::status::selection;
     use crate::operations::why::{WhyRequest, ask};
+    use crate::output::text::printable;
     use crate::output::{screen, stdout, why};
 
     let protocol = protocol_of(&args.address, args.udp.then_some(Protocol::Udp))?;
@@ -98,7 +100,11 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let answers = ask(&request)?;
     stdout::write(&match args.json {
         true => why::json(&answers),
-        false => why::text(&answers, screen::width()),
+        false => {
+            let policy = selection(protocol, request.address.port);
+            let policy = policy.map(|line| format!("{}\n", printable(&line)));
+            why::text(&answers, screen::width()) + &policy.unwrap_or_default()
+        }
     })?;
     let any = |granted| answers.iter().any(|answer| answer.granted() == granted);
     Ok(ExitCode::from(match (any(Some(false)), any(None)) {

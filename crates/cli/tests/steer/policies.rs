@@ -28,6 +28,10 @@ fn weights_hold_for_programs_that_sameport_did_not_start() {
     assert_eq!((&of(a)["weight"], &of(c)["weight"]), (&3.into(), &0.into()), "{port}");
     assert_eq!((&of(a)["share_wanted"], &of(a)["chosen"]), (&0.75.into(), &to_a.into()), "{port}");
 
+    let why = fixture.sameport(&format!("why {PORT}")).stdout;
+    let line = format!("connections are selected by sameport: weights {a}=3 {b}=1 {c}=0 (eBPF)\n");
+    assert!(why.ends_with(&line), "{why}");
+
     // Values without a policy change those that hold.
     fixture.ok(&format!("steer {PORT} {a}=0 {c}=1"));
     let [to_a, to_b, to_c] = counts(&fixture, &members.pids, 60)[..] else { panic!() };

@@ -31,6 +31,17 @@ pub(crate) fn show(spec: &PortSpec) -> Result<Vec<TrafficStatus>, Error> {
     Ok(ports.iter().map(of_port).collect())
 }
 
+/// One line about the policy that sameport has for a port; `None` without one.
+pub(crate) fn selection(protocol: Protocol, port: u16) -> Option<String> {
+    let members = port::of_protocol(protocol, port, None).ok().flatten()?;
+    let status = of_port(&members);
+    let by = format!("selected by sameport: {} ({})", status.rules, status.tier?);
+    Some(match &status.in_force {
+        Ok(()) => format!("connections are {by}"),
+        Err(why) => format!("connections are not {by}: {why}"),
+    })
+}
+
 /// What holds for a port: as its supervisor says, as the state of the kernel has it, else as it is seen from
 /// outside.
 pub(super) fn of_port(port: &PortMembers) -> TrafficStatus {
