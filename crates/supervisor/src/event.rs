@@ -14,7 +14,7 @@ use sameport_policy::refusal::Refusal;
 use sameport_policy::sandbox::RefusedCalls;
 
 use crate::bind_options::UnusedOption;
-use crate::control::protocol::WorkerUpdate;
+use crate::control::protocol::{TrafficPort, WorkerUpdate};
 use crate::error::{PrivateSocketError, RunError};
 use crate::plan::InterposerKind;
 
@@ -160,6 +160,15 @@ pub enum RunEvent {
         address: Address,
         /// The reason.
         why: String,
+    },
+    /// Another program had replaced the policy of a port, which was set again.
+    PolicyRestored {
+        /// The port.
+        port: TrafficPort,
+        /// What had replaced it.
+        by: String,
+        /// Processes with a socket in the groups of the port that are not of this run.
+        strangers: Vec<String>,
     },
     /// Processes survived SIGKILL.
     Unkillable {

@@ -2,6 +2,7 @@
 
 members PORT COUNT ADDRESS...   COUNT processes, each with a listener on every address
 alone PORT ADDRESS              one listener without SO_REUSEPORT
+churn PORT COUNT ADDRESS        one process with a listener that stays, and COUNT that close and come again
 count PORT COUNT ADDRESS        connects COUNT times, one after the other: "PID NUMBER" lines
 http PORT COUNT ADDRESS         the same of servers that answer with their pid; "0 NUMBER" are the requests
                                 without an answer
@@ -88,6 +89,15 @@ def main():
     what, port, rest = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     if what == "members":
         members(port, int(rest[0]), rest[1:])
+    elif what == "churn":
+        listeners = [listener(rest[1], port, True) for _ in range(int(rest[0]))]
+        _stays = listener(rest[1], port, True)
+        print("member", os.getpid(), flush=True)
+        print("ready", flush=True)
+        while True:
+            listeners.pop(0).close()
+            listeners.append(listener(rest[1], port, True))
+            time.sleep(0.001)
     elif what == "alone":
         sock = listener(rest[0], port, False)
         print("member", os.getpid(), flush=True)

@@ -58,3 +58,21 @@ fn of_two_controllers_one_wins_and_nothing_is_torn() {
         "{port}"
     );
 }
+
+/// Listeners that are seen and gone when they are duplicated.
+#[test]
+fn members_that_come_and_go_keep_no_policy_in_place() {
+    let Some(fixture) = TrafficFixture::new("steer-churn") else { return };
+    let churn = fixture.traffic(&["churn", PORT, "8", "127.0.0.1"]);
+    churn.wait_for_stdout("ready");
+    for _ in 0..3 {
+        fixture.ok(&format!("steer {PORT} random"));
+        fixture.ok(&format!("steer {PORT} off"));
+        let pins = fixture.shell("ls /sys/fs/bpf/sameport/traffic 2>/dev/null || true");
+        assert!(!pins.contains("8080"), "{pins}");
+    }
+    churn.terminate();
+    // Nothing of the policy is left where members have come meanwhile.
+    let _members = fixture.members(2, &["127.0.0.1"]);
+    assert_eq!(fixture.port()["not_in_force"], serde_json::Value::Null);
+}

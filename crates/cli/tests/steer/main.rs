@@ -8,6 +8,7 @@ mod fixture;
 mod foreign;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod intruders;
 mod mixed;
 mod policies;
 mod shown;

@@ -3,6 +3,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod intruders;
 mod run_classic;
 mod run_extended;
 mod servers;

@@ -140,6 +140,9 @@ impl NamedRun<'_> {
         for (address, why) in self.pool.new_policy_failures() {
             self.events.push(RunEvent::PolicyNotInForce { address, why });
         }
+        for (port, by, strangers) in self.pool.new_restorations() {
+            self.events.push(RunEvent::PolicyRestored { port: port.into(), by, strangers });
+        }
     }
 
     /// Takes sockets that have joined a port into its state, in a run that does not hold them.

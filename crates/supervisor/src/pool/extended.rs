@@ -55,7 +55,10 @@ impl Steering {
             probes: probes.map(|(from, (_, inode))| (*from, *inode)).collect(),
         };
         match extended::steer(&order) {
-            Ok(_) => {
+            Ok(replaced) => {
+                if let Some(by) = replaced {
+                    self.traffic.was_replaced(port, by);
+                }
                 self.traffic.claimed.insert(port);
                 addresses.iter().for_each(|address| drop(self.failures.remove(address)));
             }

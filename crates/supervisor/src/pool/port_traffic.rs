@@ -126,6 +126,23 @@ impl SocketPool {
         present.into_iter().filter(|(address, why)| told.get(address) != Some(why)).collect()
     }
 
+    /// The ports whose policy was set again since the last call, what had replaced it, and the processes
+    /// with a socket in their groups that are not of this run.
+    pub(crate) fn new_restorations(&self) -> Vec<(PortKey, String, Vec<String>)> {
+        let mut state = self.state();
+        let restored = state.steering.traffic.restored.iter_mut();
+        let new = restored.filter(|(_, it)| it.told < it.times).map(|(port, it)| {
+            it.told = it.times;
+            (*port, it.by.clone())
+        });
+        let new: Vec<(PortKey, String)> = new.collect();
+        let of = |(port, by)| {
+            let own = state.port_facts(port).map(|facts| facts.members).unwrap_or_default();
+            (port, by, extended::strangers(port, &own))
+        };
+        new.into_iter().map(of).collect()
+    }
+
     /// What holds for a port; `None` if the run has no socket there.
     pub(crate) fn traffic(&self, port: PortKey, loads: &WorkerLoads) -> Option<TrafficStatus> {
         let state = self.state();
@@ -136,6 +153,7 @@ impl SocketPool {
         };
         let (held, counts) =
             counted.map_or((None, None), |(held, counts)| (Some(held), Some(counts)));
+        let strangers = extended::strangers(port, &facts.members);
         if counts.is_some() {
             facts.members.extend(extended::others_of(port, &facts.members));
         }
@@ -158,10 +176,11 @@ impl SocketPool {
         let members = members.collect();
         let addresses: BTreeSet<String> =
             facts.members.iter().map(|member| member.address.to_string()).collect();
-        let remarks = match &plan {
+        let mut remarks = match &plan {
             Ok(plan) => remarks(&facts, &rules, plan),
             Err(refusal) => vec![refusal.to_string()],
         };
+        remarks.extend(state.steering.traffic.intrusions(port, &strangers));
         Some(TrafficStatus {
             protocol: port.protocol,
             port: port.port,

@@ -139,7 +139,12 @@ impl Steering {
         let outcome = if let Some(obstacle) = (!is_plain).then(|| self.obstacle(address)).flatten()
         {
             // The kernel's hash is fair to the other members; a program would leave them out.
+            let had_one = self.programs.contains(address);
             let _ = self.stop(slots, address);
+            if has_policy && had_one {
+                // A stranger that joined can attach a program of its own, also again.
+                self.programs.insert(address.clone());
+            }
             Err(obstacle)
         } else {
             self.select(slots, address, Selection::ByPolicy, |inode| takers.contains(inode))

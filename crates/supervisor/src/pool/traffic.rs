@@ -35,6 +35,18 @@ pub(super) struct PoolTraffic {
     pub(super) left: BTreeSet<PortKey>,
     /// Ports whose state this run has removed.
     pub(super) released: BTreeSet<PortKey>,
+    /// Ports whose policy was set again after another program had replaced it.
+    pub(super) restored: BTreeMap<PortKey, Restored>,
+}
+
+/// How often the policy of a port was set again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Restored {
+    pub(super) times: u32,
+    /// What had replaced it last.
+    pub(super) by: String,
+    /// How often it was when it was reported last.
+    pub(super) told: u32,
 }
 
 /// A worker as its members are described.
@@ -59,7 +71,33 @@ impl PoolTraffic {
             claimed: BTreeSet::new(),
             left: BTreeSet::new(),
             released: BTreeSet::new(),
+            restored: BTreeMap::new(),
         }
+    }
+
+    /// What a user should know about programs of others in the groups of a port. `strangers` have a socket
+    /// there, and are not of this run.
+    pub(super) fn intrusions(&self, port: PortKey, strangers: &[String]) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(Restored { times, by, .. }) = self.restored.get(&port) {
+            let times = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
+            remarks.push(format!("the policy was set again {times}: {by} had replaced it"));
+        }
+        let has_policy = self.rules(port).is_some();
+        if has_policy && !strangers.is_empty() {
+            remarks.push(format!(
+                "not of this run, and in its groups: {}; each can replace the policy",
+                strangers.join(", ")
+            ));
+        }
+        remarks
+    }
+
+    /// Another program had replaced the policy of a port, which is set again.
+    pub(super) fn was_replaced(&mut self, port: PortKey, by: String) {
+        let restored = self.restored.entry(port).or_default();
+        restored.times = restored.times.saturating_add(1);
+        restored.by = by;
     }
 
     /// The rules of a port, with the share of the canary; `None` for the kernel's hash.

@@ -16,7 +16,7 @@ use sameport_sys::bpf::traffic::{TrafficCounts, TrafficKey, TrafficOrder, Traffi
 use sameport_sys::inspect::SocketQuery;
 use sameport_sys::proc::{ancestor_commands, processors};
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
-use sameport_sys::{inspect, netns, probe, process};
+use sameport_sys::{inspect, netns, probe, proc, process};
 
 use super::port_key::PortKey;
 use super::record::TrafficRecord;
@@ -92,19 +92,19 @@ pub(crate) fn counts(port: PortKey) -> Option<(TrafficRules, TrafficCounts)> {
     Some((recorded(&state)?.rules, state.snapshot()))
 }
 
-/// Makes the kernel follow the rules of a port. `false`: it has neither rules nor a state.
-pub(crate) fn steer(order: &PortOrder<'_>) -> Result<bool, String> {
+/// Makes the kernel follow the rules of a port. Says what had replaced them, if something had.
+pub(crate) fn steer(order: &PortOrder<'_>) -> Result<Option<String>, String> {
     // Where others change the state all the time, the last decision is as good as any.
     for left in (0..ATTEMPTS).rev() {
-        if let Some(is_steered) = try_to_steer(order, left == 0)? {
-            return Ok(is_steered);
+        if let Some(replaced) = try_to_steer(order, left == 0)? {
+            return Ok(replaced);
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
 /// `None`: another process has changed the state since it was read. `anyway`: that does not matter.
-fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<bool>, String> {
+fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<Option<String>>, String> {
     let found = find(order.port)?;
     let edition = found.as_ref().map(TrafficState::edition);
     let record = found.as_ref().and_then(recorded);
@@ -112,7 +112,7 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<bool>, Str
     let owners = record.as_ref().map(|record| record.owners.clone()).unwrap_or_default();
     let held = record.map(|record| record.rules);
     let rules = match (&order.rules, held.clone()) {
-        (None, None) => return Ok(Some(false)),
+        (None, None) => return Ok(Some(None)),
         (None, Some(held)) => held,
         // The share of a canary is the run's to set.
         (Some(rules), Some(held)) if !order.claims => TrafficRules { canary: rules.canary, ..held },
@@ -135,8 +135,9 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<bool>, Str
     let duplicates = others.iter().filter_map(|other| other.socket.as_ref());
     let sockets: Vec<&WorkerSocket> =
         order.own.iter().map(|own| own.socket).chain(duplicates).collect();
+    let replaced = found.as_ref().and_then(|state| replaced(state, &facts.members));
     let state = match found {
-        Some(state) if held.as_ref() == Some(&rules) => {
+        Some(state) if held.as_ref() == Some(&rules) && replaced.is_none() => {
             let applied = match edition.filter(|_| !anyway) {
                 Some(since) => state.apply_if_same(&plan, &sockets, since),
                 None => state.apply(&plan, &sockets).map(|()| true),
@@ -161,7 +162,34 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<bool>, Str
     };
     let probes = order.probes.iter().filter_map(|(port, inode)| Some((*port, cookie(*inode)?)));
     state.set_probes(&probes.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
-    Ok(Some(true))
+    Ok(Some(replaced))
+}
+
+/// What selects the members of a port in place of its state: any process with a socket of the group, or a
+/// duplicate of one, can attach a program. `None` also without the rights to see it.
+fn replaced(state: &TrafficState, members: &[TrafficMember]) -> Option<String> {
+    let sockets: Vec<SocketId> = members.iter().map(|member| member.socket).collect();
+    let first = state.replaced(&sockets).ok()?.into_iter().next()?;
+    first.program.map(|program| program.to_string())
+}
+
+/// The processes with a socket in the groups that are not of this run, such as `python3 (pid 4711)`.
+pub(crate) fn strangers(port: PortKey, own: &[TrafficMember]) -> Vec<String> {
+    let own: Vec<&TrafficMember> = own.iter().collect();
+    let others = other_members(port, &own, &BTreeMap::new());
+    let outside = others.into_iter().filter(|(_, other)| other.run.is_none());
+    let mut names: Vec<String> = outside
+        .map(|(seen, other)| match other.pid {
+            Some(pid) => {
+                let program = proc::program_name(pid).unwrap_or_else(|| "?".to_owned());
+                format!("{program} (pid {pid}, uid {})", seen.socket.uid)
+            }
+            None => format!("a process that is not seen (uid {})", seen.socket.uid),
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// The cookies of the sockets of a state, and whether each can be chosen.

@@ -22,6 +22,7 @@ const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -344,6 +345,30 @@ pub(crate) fn program_times(program: impl AsFd) -> io::Result<ProgramTimes> {
     info_of(program, &mut info)?;
     let long = |at: usize| u64::from(info[at]) | u64::from(info[at + 1]) << 32;
     Ok(ProgramTimes { id: info[1], nanoseconds: long(48), runs: long(50) })
+}
+
+/// `BPF_PROG_GET_FD_BY_ID` and its information: the user that loaded a program, and its name. Linux 4.15.
+///
+/// # Errors
+///
+/// EPERM without CAP_SYS_ADMIN; ENOENT if the program has gone.
+pub(crate) fn program_origin(id: u32) -> io::Result<(u32, [u8; 16])> {
+    #[repr(C)]
+    struct ProgGetAttr {
+        id: u32,
+        next: u32,
+        flags: u32,
+    }
+    // SAFETY: the attributes contain no pointer.
+    let program =
+        unsafe { bpf_fd(BPF_PROG_GET_FD_BY_ID, &mut ProgGetAttr { id, next: 0, flags: 0 }) }?;
+    let mut info = [0_u32; 20];
+    info_of(&program, &mut info)?;
+    let mut name = [0; 16];
+    for (at, word) in info[16..].iter().enumerate() {
+        name[at * 4..at * 4 + 4].copy_from_slice(&word.to_ne_bytes());
+    }
+    Ok((info[12], name))
 }
 
 /// Writes the leading numbers of `struct bpf_map_info` or `struct bpf_prog_info`. The pointers in the

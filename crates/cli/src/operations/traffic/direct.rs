@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use sameport_policy::addr::PortSpec;
+use sameport_policy::holder::HolderClass;
 use sameport_policy::model::Protocol;
 use sameport_policy::traffic::plan::{PlannedMember, decide};
 use sameport_policy::traffic::{
@@ -11,7 +12,7 @@ use sameport_policy::traffic::{
 };
 use sameport_supervisor::TrafficRecord;
 use sameport_sys::bpf::traffic::{
-    MemberCounts, TrafficError, TrafficKey, TrafficOrder, TrafficState, check_extended_tier,
+    TrafficError, TrafficKey, TrafficOrder, TrafficState, check_extended_tier,
 };
 use sameport_sys::proc::processors;
 use sameport_sys::process::has_cap_sys_ptrace;
@@ -21,6 +22,7 @@ use sameport_sys::{inspect, netns};
 use super::change::{SteerChange, check, refused, require_another, with_values};
 use super::error::{Error, NeedOfRights};
 use super::facts::facts;
+use super::held::HeldTraffic;
 use super::port::{MemberSocket, PortMembers};
 use super::rights::{need, no_rights, state_error};
 use super::supervised::tell_supervisors;
@@ -28,50 +30,7 @@ use super::supervised::tell_supervisors;
 /// What programs of others, and those with more capabilities, need besides: ptrace(2).
 const UNSEEN: &str = "CAP_SYS_PTRACE is missing, which duplicates their sockets";
 
-/// What the kernel has of a port.
-#[derive(Debug)]
-pub(super) struct HeldTraffic {
-    state: TrafficState,
-    pub(super) record: TrafficRecord,
-}
-
-impl HeldTraffic {
-    /// `None` if the port has no state.
-    pub(super) fn find(port: &PortMembers) -> Result<Option<Self>, Error> {
-        let failed = |error| state_error(port, error);
-        let Some(state) = TrafficState::find(key(port)?).map_err(failed)? else { return Ok(None) };
-        let text = state.record().map_err(failed)?;
-        let not_ours = || failed(TrafficError::NotOurs(state.key().path()));
-        let record = TrafficRecord::read(&text).ok_or_else(not_ours)?;
-        Ok(Some(Self { state, record }))
-    }
-
-    /// The counts of each socket's member, by cookie.
-    pub(super) fn counts(&self) -> (BTreeMap<u64, MemberCounts>, u64) {
-        let counts = self.state.snapshot();
-        let of = |member: MemberCounts| {
-            let cookies = member.cookies.clone();
-            cookies.into_iter().map(move |cookie| (cookie, member.clone()))
-        };
-        (counts.members.into_iter().flat_map(of).collect(), counts.missed)
-    }
-
-    /// The facts about the members, by which the rules that hold name them.
-    pub(super) fn facts(&self, port: &PortMembers, drained: &BTreeSet<u64>) -> TrafficFacts {
-        let mut facts = facts(port, drained);
-        self.record.name_earlier_owners(&mut facts);
-        facts
-    }
-
-    /// The inodes of the sockets that are drained.
-    pub(super) fn drained(&self, port: &PortMembers) -> BTreeSet<u64> {
-        let sockets = port.sockets.iter().map(|it| &it.member.socket);
-        let drained = sockets.filter(|it| self.record.drained.contains(&it.cookie));
-        drained.map(|it| it.inode).collect()
-    }
-}
-
-fn key(port: &PortMembers) -> Result<TrafficKey, Error> {
+pub(super) fn key(port: &PortMembers) -> Result<TrafficKey, Error> {
     let netns = netns::own_cookie().map_err(|error| no_rights(port, &error.to_string()))?;
     Ok(TrafficKey { netns, protocol: port.protocol, port: port.port })
 }
@@ -191,7 +150,9 @@ fn install(
         let before = held.record.rules.followed(port.protocol);
         (before.policy, before.connection_ids) == (plan.policy, plan.connection_ids)
     });
-    let is_amended = match same.filter(|_| is_steered_whole(port)) {
+    // Of a program that has replaced ours, edits of maps change nothing.
+    let same = same.filter(|held| is_steered_whole(port) && held.replaced(port).is_empty());
+    let is_amended = match same {
         Some(held) => held.state.amend(order).map_err(failed)?,
         None => false,
     };
@@ -242,10 +203,8 @@ fn remove(port: &PortMembers, held: Option<HeldTraffic>, replace: bool) -> Resul
         }
         return Ok(());
     };
-    let sockets = match duplicates(port) {
-        Err(Error::Vanished(_)) => BTreeMap::new(),
-        sockets => sockets?,
-    };
+    // With none of them the programs would stay where members have come meanwhile.
+    let sockets = duplicates(port)?;
     let sockets: Vec<&WorkerSocket> = sockets.values().collect();
     held.state.remove(&sockets).map_err(|error| state_error(port, error))?;
     tell_supervisors(port);
@@ -309,9 +268,13 @@ pub(super) fn remove_rests(spec: &PortSpec) -> Result<bool, Error> {
 /// Exit code 3 for programs that this user does not see, and without eBPF.
 pub(super) fn require_tier(port: &PortMembers) -> Result<(), Error> {
     check_extended_tier().map_err(|why| no_rights(port, &why.to_string()))?;
+    let is_unseen = |it: &MemberSocket| matches!(it.holder.class, HolderClass::Unseen);
     match need(port) {
-        // Who sees every process: these have ended.
-        NeedOfRights::Unseen if has_cap_sys_ptrace() => Err(Error::Vanished(port.name())),
+        // Who sees every process: these have ended. Those that are left count.
+        NeedOfRights::Unseen if has_cap_sys_ptrace() => match port.sockets.iter().all(is_unseen) {
+            true => Err(Error::Vanished(port.name())),
+            false => Ok(()),
+        },
         NeedOfRights::Unseen => Err(no_rights(port, UNSEEN)),
         _ => Ok(()),
     }

@@ -10,7 +10,7 @@ use sameport_policy::traffic::facts::SocketId;
 use sameport_sys::inspect;
 use sameport_sys::inspect::{InspectError, SocketQuery};
 
-use super::direct::HeldTraffic;
+use super::held::HeldTraffic;
 use super::port;
 use super::port::PortMembers;
 

@@ -9,6 +9,7 @@ mod direct;
 pub(crate) mod drain;
 pub(crate) mod error;
 mod facts;
+mod held;
 pub(crate) mod port;
 mod rights;
 pub(crate) mod status;

@@ -12,9 +12,10 @@ use sameport_policy::traffic::shares::wanted_shares;
 use sameport_policy::traffic::status::{MemberState, MemberTraffic, TrafficStatus};
 use sameport_sys::bpf::traffic::MemberCounts;
 
-use super::direct::{HeldTraffic, no_socket};
+use super::direct::no_socket;
 use super::error::Error;
 use super::facts::facts;
+use super::held::HeldTraffic;
 use super::port::{self, MemberSocket, PortMembers};
 use super::supervised::OnlyRun;
 
@@ -114,6 +115,18 @@ fn steered(port: &PortMembers, held: &HeldTraffic) -> TrafficStatus {
             port.name(),
             status.rules
         ));
+    }
+    if let Some((ip, by)) = held.replaced(port).into_iter().find(|_| status.in_force.is_ok()) {
+        status.in_force = Err(format!(
+            "{by} selects on {ip}: `sameport steer {} {}` sets the policy again",
+            port.name(),
+            status.rules
+        ));
+        status.remarks.push(
+            "a process that has a socket of the group open has attached it: one of the members above, or one \
+             that has gone"
+                .to_owned(),
+        );
     }
     if held.record.rules.policy == TrafficPolicy::Hash && !drained.is_empty() {
         status.remarks.push(format!(

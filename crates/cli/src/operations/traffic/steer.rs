@@ -27,22 +27,36 @@ pub(crate) fn steer(
     change: &SteerChange,
     replace: bool,
 ) -> Result<Option<TrafficStatus>, Error> {
-    let found = port::members(spec)?;
-    if *change == SteerChange::Off && found.is_empty() {
-        return match direct::remove_rests(spec)? {
-            true => Ok(None),
-            false => Err(no_socket(spec)),
-        };
+    again_if_vanished(|| {
+        let found = port::members(spec)?;
+        if *change == SteerChange::Off && found.is_empty() {
+            return match direct::remove_rests(spec)? {
+                true => Ok(None),
+                false => Err(no_socket(spec)),
+            };
+        }
+        let port = one_port(spec, found)?;
+        match OnlyRun::of(&port) {
+            Some(run) => by_supervisor(&run, &port, change)?,
+            None => direct::steer(&port, change, replace)?,
+        }
+        match port::of_protocol(port.protocol, port.port, None)? {
+            Some(now) => Ok(Some(status::of_port(&now))),
+            None => Err(Error::Vanished(port.name())),
+        }
+    })
+}
+
+/// Looks again where the members that were listed have gone: others may be there by now.
+fn again_if_vanished<T>(mut change: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    const LOOKS: usize = 10;
+    for _ in 1..LOOKS {
+        match change() {
+            Err(Error::Vanished(_)) => {}
+            done => return done,
+        }
     }
-    let port = one_port(spec, found)?;
-    match OnlyRun::of(&port) {
-        Some(run) => by_supervisor(&run, &port, change)?,
-        None => direct::steer(&port, change, replace)?,
-    }
-    match port::of_protocol(port.protocol, port.port, None)? {
-        Some(now) => Ok(Some(status::of_port(&now))),
-        None => Err(Error::Vanished(port.name())),
-    }
+    change()
 }
 
 fn by_supervisor(run: &OnlyRun, port: &PortMembers, change: &SteerChange) -> Result<(), Error> {
@@ -92,6 +106,10 @@ pub(crate) fn drain(
     selector: &MemberSelector,
     undo: bool,
 ) -> Result<DrainBegun, Error> {
+    again_if_vanished(|| drain_once(spec, selector, undo))
+}
+
+fn drain_once(spec: &PortSpec, selector: &MemberSelector, undo: bool) -> Result<DrainBegun, Error> {
     let port = one_port(spec, port::members(spec)?)?;
     let run = OnlyRun::of(&port);
     if run.is_none() {

@@ -95,6 +95,20 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
             "warning: the policy is not in force on {}, where the kernel's hash selects: {why}",
             address.labelled()
         )],
+        RunEvent::PolicyRestored { port, by, strangers } => {
+            let protocol = if port.udp { "udp" } else { "tcp" };
+            let mut text = format!(
+                "warning: {by} had replaced the policy of {}/{protocol}, which is set again",
+                port.port
+            );
+            if !strangers.is_empty() {
+                text.push_str(&format!(
+                    "; not of this run, and in its groups: {}",
+                    strangers.join(", ")
+                ));
+            }
+            vec![text]
+        }
         RunEvent::Unkillable { pids } => {
             vec![format!("error: {} did not end by SIGKILL", processes(pids))]
         }

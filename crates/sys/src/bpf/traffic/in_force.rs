@@ -1,5 +1,6 @@
 //! Whether the kernel follows the state.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::SeqCst;
@@ -18,8 +19,67 @@ pub enum GroupProgram {
     Ours,
     /// The kernel's hash.
     Hash,
-    /// Another program: classic BPF, or eBPF.
-    Other,
+    /// Another program.
+    Other(OtherProgram),
+}
+
+/// A program that is not of the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OtherProgram {
+    /// Classic BPF, which any process of the user can attach. The kernel does not number it.
+    Classic,
+    /// eBPF.
+    Extended(ExtendedProgram),
+}
+
+/// An eBPF program as the kernel describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExtendedProgram {
+    /// The kernel's number: `bpftool prog show id NUMBER`.
+    pub id: u32,
+    /// The user that loaded it; `None`: it has gone, or the kernel does not say.
+    pub uid: Option<u32>,
+    /// Its name, padded with zeros.
+    name: [u8; 16],
+}
+
+impl fmt::Display for GroupProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours => f.write_str("the program of sameport"),
+            Self::Hash => f.write_str("the kernel's hash"),
+            Self::Other(program) => program.fmt(f),
+        }
+    }
+}
+
+impl OtherProgram {
+    fn of(id: u32) -> Self {
+        if id == 0 {
+            return Self::Classic;
+        }
+        let known = syscall::program_origin(id).ok();
+        Self::Extended(ExtendedProgram {
+            id,
+            uid: known.map(|(uid, _)| uid),
+            name: known.map(|(_, name)| name).unwrap_or_default(),
+        })
+    }
+}
+
+impl fmt::Display for OtherProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Extended(program) = self else { return f.write_str("a program of classic BPF") };
+        write!(f, "the eBPF program {}", program.id)?;
+        let end = program.name.iter().position(|byte| *byte == 0).unwrap_or(program.name.len());
+        if end > 0 {
+            write!(f, " ({})", String::from_utf8_lossy(&program.name[..end]))?;
+        }
+        match program.uid {
+            Some(uid) => write!(f, " of uid {uid}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One group of the port.
@@ -57,11 +117,22 @@ impl TrafficState {
             let program = programs.map(|it| it.group_program).next().map(|program| match program {
                 None => GroupProgram::Hash,
                 Some(id) if Some(id) == own => GroupProgram::Ours,
-                Some(_) => GroupProgram::Other,
+                Some(id) => GroupProgram::Other(OtherProgram::of(id)),
             });
             let (ip, device) = self.lane_address(index);
             groups.push(SteeredGroup { ip, device, program });
         }
+        Ok(groups)
+    }
+
+    /// The groups in which another program selects, or the kernel's hash.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::groups`].
+    pub fn replaced(&self, sockets: &[SocketId]) -> io::Result<Vec<SteeredGroup>> {
+        let mut groups = self.groups(sockets)?;
+        groups.retain(|group| group.program.is_some_and(|it| it != GroupProgram::Ours));
         Ok(groups)
     }
 

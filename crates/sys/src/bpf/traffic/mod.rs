@@ -36,7 +36,7 @@ mod udp_tests;
 pub use available::{check_extended_tier, queues_are_read};
 pub use control::TrafficOrder;
 pub use error::TrafficError;
-pub use in_force::{GroupProgram, SteeredGroup};
+pub use in_force::{ExtendedProgram, GroupProgram, OtherProgram, SteeredGroup};
 pub use pins::TrafficKey;
 pub use snapshot::{MemberCounts, TrafficCounts};
 pub use state::TrafficState;

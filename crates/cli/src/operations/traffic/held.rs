@@ -1,0 +1,64 @@
+//! The state that the kernel has of a port, and what is recorded with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use sameport_policy::traffic::{SocketId, TrafficFacts};
+use sameport_supervisor::TrafficRecord;
+use sameport_sys::bpf::traffic::{MemberCounts, TrafficError, TrafficState};
+
+use super::direct::key;
+use super::error::Error;
+use super::facts::{facts, socket_id};
+use super::port::PortMembers;
+use super::rights::state_error;
+
+/// What the kernel has of a port.
+#[derive(Debug)]
+pub(super) struct HeldTraffic {
+    pub(super) state: TrafficState,
+    pub(super) record: TrafficRecord,
+}
+
+impl HeldTraffic {
+    /// `None` if the port has no state.
+    pub(super) fn find(port: &PortMembers) -> Result<Option<Self>, Error> {
+        let failed = |error| state_error(port, error);
+        let Some(state) = TrafficState::find(key(port)?).map_err(failed)? else { return Ok(None) };
+        let text = state.record().map_err(failed)?;
+        let not_ours = || failed(TrafficError::NotOurs(state.key().path()));
+        let record = TrafficRecord::read(&text).ok_or_else(not_ours)?;
+        Ok(Some(Self { state, record }))
+    }
+
+    /// The counts of each socket's member, by cookie.
+    pub(super) fn counts(&self) -> (BTreeMap<u64, MemberCounts>, u64) {
+        let counts = self.state.snapshot();
+        let of = |member: MemberCounts| {
+            let cookies = member.cookies.clone();
+            cookies.into_iter().map(move |cookie| (cookie, member.clone()))
+        };
+        (counts.members.into_iter().flat_map(of).collect(), counts.missed)
+    }
+
+    /// The facts about the members, by which the rules that hold name them.
+    pub(super) fn facts(&self, port: &PortMembers, drained: &BTreeSet<u64>) -> TrafficFacts {
+        let mut facts = facts(port, drained);
+        self.record.name_earlier_owners(&mut facts);
+        facts
+    }
+
+    /// What selects the members in place of the state, by address; empty also without the rights to see it.
+    pub(super) fn replaced(&self, port: &PortMembers) -> Vec<(IpAddr, String)> {
+        let sockets: Vec<SocketId> = port.sockets.iter().map(socket_id).collect();
+        let groups = self.state.replaced(&sockets).unwrap_or_default().into_iter();
+        groups.filter_map(|group| Some((group.ip, group.program?.to_string()))).collect()
+    }
+
+    /// The inodes of the sockets that are drained.
+    pub(super) fn drained(&self, port: &PortMembers) -> BTreeSet<u64> {
+        let sockets = port.sockets.iter().map(|it| &it.member.socket);
+        let drained = sockets.filter(|it| self.record.drained.contains(&it.cookie));
+        drained.map(|it| it.inode).collect()
+    }
+}
