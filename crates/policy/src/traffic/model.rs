@@ -326,19 +326,6 @@ impl TrafficRules {
     pub fn new(policy: TrafficPolicy) -> Self {
         Self { policy, values: vec![], canary: None, connection_ids: false }
     }
-
-    /// The rules that eBPF follows for these: the kernel's own hash cannot leave a member out, so the default
-    /// policy is in its place.
-    #[must_use]
-    pub fn followed(&self, protocol: Protocol) -> Self {
-        match self.policy {
-            TrafficPolicy::Hash => Self {
-                policy: TrafficPolicy::default_of(SteeringTier::Extended, protocol),
-                ..self.clone()
-            },
-            _ => self.clone(),
-        }
-    }
 }
 
 /// As the arguments of `steer`: `weights web=9 web-v2=1`.

@@ -74,6 +74,21 @@ impl PlannedMember {
     }
 }
 
+impl TrafficRules {
+    /// The rules that eBPF follows for these: the kernel's own hash cannot leave a member out, so the default
+    /// policy is in its place.
+    #[must_use]
+    pub fn followed(&self, protocol: Protocol) -> Self {
+        match self.policy {
+            TrafficPolicy::Hash => Self {
+                policy: TrafficPolicy::default_of(SteeringTier::Extended, protocol),
+                ..self.clone()
+            },
+            _ => self.clone(),
+        }
+    }
+}
+
 /// What holds for these rules: values whose member is gone, or is not there yet, have no effect. If the
 /// weights of all admitted members are 0, the plan says so, and the kernel's hash selects among all.
 ///

@@ -124,13 +124,13 @@ pub(super) fn link_to_cgroup(
     attach_type: u32,
 ) -> io::Result<OwnedFd> {
     #[repr(C)]
-    struct LinkCreateAttr {
+    struct CgroupLinkAttr {
         program: u32,
         target: u32,
         attach_type: u32,
         flags: u32,
     }
-    let mut attributes = LinkCreateAttr {
+    let mut attributes = CgroupLinkAttr {
         program: program.as_fd().as_raw_fd().cast_unsigned(),
         target: cgroup.as_fd().as_raw_fd().cast_unsigned(),
         attach_type,

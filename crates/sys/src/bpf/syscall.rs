@@ -230,7 +230,7 @@ struct MapElementAttr {
     flags: u64,
 }
 
-/// The type of a map, and the sizes of its keys and values.
+/// The type of a map, and sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct MapShape {
     pub(crate) kind: u32,
@@ -238,8 +238,7 @@ pub(crate) struct MapShape {
     pub(crate) value: usize,
 }
 
-/// The types of maps with one value for each processor (include/uapi/linux/bpf.h): PERCPU_HASH, PERCPU_ARRAY,
-/// LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE. The kernel copies all values of a key at once.
+/// PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE: the kernel copies all values of a key.
 const PER_PROCESSOR: [u32; 4] = [5, 6, 10, 21];
 
 /// A map whose keys and values have sizes that are checked for every call.
@@ -258,8 +257,8 @@ impl SizedMap {
     pub(crate) fn open(path: &Path, key: usize, value: usize) -> io::Result<Self> {
         let fd = open_pinned(path)?;
         // A link or a program has the same command, and other numbers: its name in /proc tells.
-        let kind = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
-        if kind.as_os_str() != "anon_inode:bpf-map" {
+        let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        if std::fs::read_link(name)?.as_os_str() != "anon_inode:bpf-map" {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut info = [0_u32; 5];
@@ -274,8 +273,7 @@ impl SizedMap {
 
     /// `BPF_MAP_LOOKUP_ELEM`. ENOENT: no such key.
     pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
-        let value_size = value.len();
-        let mut attributes = self.element(key, value.as_mut_ptr() as u64, value_size)?;
+        let mut attributes = self.element(key, value.as_mut_ptr() as u64, value.len())?;
         // SAFETY: `element` has compared both lengths with those of the map, and a key has one value.
         unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) }.map(drop)
     }
