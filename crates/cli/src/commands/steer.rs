@@ -160,6 +160,9 @@ pub(crate) fn run(args: Args) -> VerbResult {
     }
     match &status.in_force {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(why) => Err(Failure::failed(format!("{}: the policy is not in force: {why}", args.on))),
+        Err(why) => Err(Failure::failed(format!(
+            "{}/{}: the policy is not in force: {why}",
+            status.port, status.protocol
+        ))),
     }
 }

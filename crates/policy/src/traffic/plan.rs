@@ -34,7 +34,7 @@ pub struct TrafficPlan {
     pub newcomers: Newcomers,
     /// The weight of a member that joins, in the unit of the weights of the members.
     pub newcomer_weight: u32,
-    /// The members, by run, worker and inode.
+    /// The members, by run, worker, pid and inode.
     pub members: Vec<PlannedMember>,
     /// The share of the canaries. `None` also if either kind has no admitted member with a weight.
     pub canary: Option<CanaryShare>,
@@ -215,7 +215,7 @@ fn possible(
 /// member, the second on each are another. Of sockets without a known process, each is a member.
 pub(super) fn join_sockets(sockets: &[TrafficMember]) -> Vec<Vec<&TrafficMember>> {
     let mut sorted: Vec<&TrafficMember> = sockets.iter().collect();
-    sorted.sort_by_key(|it| (&it.run, it.worker, it.canary, it.socket.inode));
+    sorted.sort_by_key(|it| (&it.run, it.worker, it.canary, it.pid, it.socket.inode));
     let mut members: Vec<Vec<&TrafficMember>> = vec![];
     for socket in sorted {
         let has_owner = socket.pid.is_some() || socket.worker.is_some();

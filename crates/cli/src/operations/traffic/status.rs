@@ -75,8 +75,12 @@ fn of_kernel(port: &PortMembers) -> TrafficStatus {
 fn steered(port: &PortMembers, held: &HeldTraffic) -> TrafficStatus {
     let rules = held.record.rules.followed(port.protocol);
     let drained = held.drained(port);
-    let mut status = status(port, rules, &held.facts(port, &drained));
     let (counts, _) = held.counts();
+    // A member that is not in the state gets nothing.
+    let sockets = port.sockets.iter().map(|it| &it.member.socket);
+    let foreign = sockets.filter(|it| !counts.contains_key(&it.cookie)).map(|it| it.inode);
+    let left_out = foreign.chain(drained.iter().copied()).collect();
+    let mut status = status(port, rules, &held.facts(port, &left_out));
     let cookies: BTreeMap<u64, u64> =
         port.sockets.iter().map(|it| (it.member.socket.inode, it.member.socket.cookie)).collect();
     let (mut choices, mut counted) = (0, BTreeSet::new());
