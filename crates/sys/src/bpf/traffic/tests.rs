@@ -192,3 +192,4 @@ mod counts;
 mod failures;
 mod layouts;
 mod policies;
+mod queues;
