@@ -121,8 +121,10 @@ impl RunError {
 pub struct PolicyError {
     /// What cannot be done.
     pub refusal: TrafficRefusal,
-    /// Why this process cannot use eBPF.
+    /// Why this process cannot use eBPF; `None` where eBPF would not help.
     pub extended: Option<String>,
+    /// The option of the run without which its workers could be told apart.
+    pub leave_out: Option<&'static str>,
 }
 
 /// Why the workers of a killed supervisor cannot be taken over.

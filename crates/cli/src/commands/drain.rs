@@ -60,6 +60,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use crate::output::traffic::{drain_json, drain_lines, undone};
     use crate::output::{stderr, stdout};
 
+    crate::operations::traffic::remove_stale();
     let begun = drain(&args.on, &args.member, args.undo)?;
     if args.undo {
         match args.json {

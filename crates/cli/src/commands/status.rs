@@ -50,6 +50,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use crate::output::{screen, status, stderr, stdout};
     use sameport_supervisor::control::client::now;
 
+    crate::operations::traffic::remove_stale();
     let runs = runs_of(args.owner.user.as_deref())?;
     if let Some(name) = &args.name {
         return one(&args, runs.entry(name), now());

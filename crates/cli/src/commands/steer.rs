@@ -112,6 +112,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use crate::operations::traffic::steer::steer;
     use crate::output::{screen, stderr, stdout, traffic};
 
+    crate::operations::traffic::remove_stale();
     let json = args.json;
     let change = match args.policy {
         None => {

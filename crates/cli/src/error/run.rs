@@ -160,14 +160,25 @@ fn policy_failure(error: &PolicyError) -> Failure {
         RefusalCause::Means => Failure::unsupported(&error.refusal),
         RefusalCause::Rules | RefusalCause::Members => Failure::usage(&error.refusal),
     };
-    let next = error.refusal.next_step();
-    let hint = match (next, &error.extended) {
-        (Some(next), Some(why)) => Some(format!("{next}: {why}")),
-        (next, _) => next,
-    };
+    let hint = policy_hint(error);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+/// What makes the policy possible: without an option of the run, or with eBPF.
+fn policy_hint(error: &PolicyError) -> Option<String> {
+    let leave_out = error.leave_out.map(|option| format!("leave {option} out"));
+    let with_ebpf = error.refusal.next_step();
+    match (leave_out, &error.extended) {
+        (Some(leave_out), Some(why)) => Some(match with_ebpf {
+            Some(with_ebpf) => format!("{leave_out}; with it {with_ebpf}: {why}"),
+            None => leave_out,
+        }),
+        (Some(leave_out), None) => Some(leave_out),
+        (None, Some(why)) => with_ebpf.map(|next| format!("{next}: {why}")),
+        (None, None) => with_ebpf,
     }
 }
 

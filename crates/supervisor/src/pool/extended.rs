@@ -34,7 +34,9 @@ impl Steering {
         let mut own = Vec::new();
         for address in &addresses {
             let members = slots.members(address);
-            takers.extend(self.takers(slots, address, &members));
+            if !self.withdrawn.contains_key(address) {
+                takers.extend(self.takers(slots, address, &members));
+            }
             own.extend(self.own_sockets(slots, address, &members));
         }
         if own.is_empty() {

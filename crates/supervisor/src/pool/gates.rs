@@ -54,7 +54,7 @@ impl Steering {
     }
 
     /// Lets the members drop new clients, or no longer.
-    fn leave(&self, slots: &Slots, address: &Address, drop: bool) {
+    pub(super) fn leave(&self, slots: &Slots, address: &Address, drop: bool) {
         for inode in slots.members(address).keys() {
             let socket = slots.sockets.get(inode);
             // On failure the worker serves new clients until it ends.

@@ -7,8 +7,8 @@ use sameport_policy::model::Address;
 use sameport_policy::traffic::remarks::remarks;
 use sameport_policy::traffic::shares::wanted_shares;
 use sameport_policy::traffic::{
-    MemberState, MemberTraffic, PlannedMember, SteeringTier, TrafficFacts, TrafficPolicy,
-    TrafficRules, TrafficStatus, decide,
+    MemberState, MemberTraffic, PlannedMember, SteeringTier, TrafficFacts, TrafficMember,
+    TrafficPolicy, TrafficRules, TrafficStatus, decide,
 };
 use sameport_sys::bpf::traffic::TrafficCounts;
 use sameport_sys::{proc, process};
@@ -155,7 +155,10 @@ impl SocketPool {
             counted.map_or((None, None), |(held, counts)| (Some(held), Some(counts)));
         let strangers = extended::strangers(port, &facts.members);
         if counts.is_some() {
-            facts.members.extend(extended::others_of(port, &facts.members));
+            // One that waits for the next worker is not another's either.
+            let spare = state.spare_members(port);
+            let own: Vec<TrafficMember> = facts.members.iter().cloned().chain(spare).collect();
+            facts.members.extend(extended::others_of(port, &own));
         }
         let rules = held.unwrap_or_else(|| state.steering.traffic.whole_rules(port));
         // Of this tier every policy has a plan, also one that is not in force.
@@ -271,6 +274,18 @@ impl PoolState {
             }
         }
         all
+    }
+
+    /// The sockets of a port that wait for the next worker.
+    fn spare_members(&self, port: PortKey) -> Vec<TrafficMember> {
+        let Self { slots, steering, .. } = self;
+        let spare = self.addresses_of(port).into_iter().flat_map(|address| {
+            let members = slots.members(&address).into_keys();
+            let spare: Vec<u64> =
+                members.filter(|inode| slots.held.users(*inode).is_empty()).collect();
+            steering.traffic.facts(slots, &address, &spare, |_| false).members
+        });
+        spare.collect()
     }
 
     /// Whether the rules hold on every address of the port.

@@ -3,7 +3,8 @@
 //! Such a worker can listen on an address that the run did not have and that takes clients from one of the
 //! run's: the kernel prefers `0.0.0.0:80` to `[::]:80`, and `127.0.0.1:80` to `0.0.0.0:80`
 //! (`compute_score` and `__inet_lookup_listener` in `net/ipv4/inet_hashtables.c`). No other worker serves
-//! the queue there. While the worker finishes what it has, new clients reach a gate. The sockets are closed
+//! the queue there. While the worker finishes what it has, new clients reach a gate, or the sockets drop their
+//! first packets where eBPF selects the members. The sockets are closed
 //! when the worker ends, or stop listening if it does not end; the first packets of the waiting clients, which
 //! are sent again after a second, then reach the run's own address.
 
@@ -14,6 +15,7 @@ use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::model::Address;
 
 use super::{PoolState, SocketPool, WorkerRecord};
+use crate::traffic::PortKey;
 
 /// The time limit of the drain of such a worker: new clients wait for its end, and send their first packet
 /// again after 1, 3 and 7 s.
@@ -77,6 +79,12 @@ impl PoolState {
             Ok(()) => {
                 steering.withdrawn.insert(address, Instant::now());
             }
+            // A gate is no member of a state of eBPF.
+            Err(_) if steering.is_extended(PortKey::of(&address)) => {
+                steering.leave(slots, &address, true);
+                steering.withdrawn.insert(address.clone(), Instant::now());
+                steering.steer(slots, &address);
+            }
             // Without a gate the worker gets new clients until it ends.
             Err(_) => steering.reopen(slots, &address),
         }
@@ -87,6 +95,10 @@ impl PoolState {
         let Self { slots, steering, closing, .. } = self;
         if !*closing {
             for address in std::mem::take(&mut steering.withdrawn).into_keys() {
+                if steering.is_extended(PortKey::of(&address)) {
+                    steering.leave(slots, &address, false);
+                    steering.steer(slots, &address);
+                }
                 steering.reopen(slots, &address);
             }
         }

@@ -1,7 +1,7 @@
 //! The eBPF tier: the state of a port, which every run with a member of its groups shares, and `steer`.
 //!
 //! The state stays in the kernel while it has a member. A run that ends removes the states of its ports that
-//! have none; those of a killed run are removed by the next run that may.
+//! have none; those of a killed run are removed by the next `run`, `steer`, `drain` or `status` that may.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::OnceLock;
@@ -12,7 +12,9 @@ use sameport_policy::model::{Address, Member, SocketState};
 use sameport_policy::traffic::{
     SocketId, SteeringTier, TrafficFacts, TrafficMember, TrafficPolicy, TrafficRules, decide,
 };
-use sameport_sys::bpf::traffic::{TrafficCounts, TrafficKey, TrafficOrder, TrafficState};
+use sameport_sys::bpf::traffic::{
+    MemberCounts, TrafficCounts, TrafficKey, TrafficOrder, TrafficState,
+};
 use sameport_sys::inspect::SocketQuery;
 use sameport_sys::proc::{ancestor_commands, processors};
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
@@ -111,15 +113,21 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<Option<Str
     let drained = record.as_ref().map(|record| record.drained.clone()).unwrap_or_default();
     let owners = record.as_ref().map(|record| record.owners.clone()).unwrap_or_default();
     let held = record.map(|record| record.rules);
-    let rules = match (&order.rules, held.clone()) {
+    let wanted = match (&order.rules, held.clone()) {
         (None, None) => return Ok(Some(None)),
         (None, Some(held)) => held,
-        // The share of a canary is the run's to set.
         (Some(rules), Some(held)) if !order.claims => TrafficRules { canary: rules.canary, ..held },
         (Some(rules), _) => rules.clone(),
     };
-    let admitted = found.as_ref().map(admitted_cookies).unwrap_or_default();
-    let others = others(order, &admitted);
+    let known = found.as_ref().map(known_sockets).unwrap_or_default();
+    let others = others(order, &known);
+    // The share of a canary is set by the run that has it.
+    let is_of_others = others.iter().any(|other| other.member.canary)
+        && !order.own.iter().any(|own| own.member.canary);
+    let rules = match held.as_ref().and_then(|held| held.canary) {
+        share @ Some(_) if is_of_others => TrafficRules { canary: share, ..wanted },
+        _ => wanted,
+    };
     let own = order.own.iter().map(|own| {
         let is_drained = own.member.socket.cookie.is_some_and(|cookie| drained.contains(&cookie));
         TrafficMember { admitted: own.member.admitted && !is_drained, ..own.member.clone() }
@@ -192,25 +200,34 @@ pub(crate) fn strangers(port: PortKey, own: &[TrafficMember]) -> Vec<String> {
     names
 }
 
-/// The cookies of the sockets of a state, and whether each can be chosen.
-fn admitted_cookies(state: &TrafficState) -> BTreeMap<u64, bool> {
-    let members = state.snapshot().members;
-    let cookies =
-        members.iter().flat_map(|it| it.cookies.iter().map(|cookie| (*cookie, it.admitted)));
-    cookies.collect()
+/// What a state says of a socket.
+#[derive(Debug, Clone, Copy)]
+struct KnownSocket {
+    /// Whether it can be chosen.
+    admitted: bool,
+    canary: bool,
+}
+
+/// The sockets of a state, by cookie.
+fn known_sockets(state: &TrafficState) -> BTreeMap<u64, KnownSocket> {
+    let of = |it: MemberCounts| {
+        let known = KnownSocket { admitted: it.admitted, canary: it.canary };
+        it.cookies.into_iter().map(move |cookie| (cookie, known))
+    };
+    state.snapshot().members.into_iter().flat_map(of).collect()
 }
 
 /// The members of the port's groups that are not of this run.
 pub(crate) fn others_of(port: PortKey, own: &[TrafficMember]) -> Vec<TrafficMember> {
-    let admitted = find(port).ok().flatten().as_ref().map(admitted_cookies).unwrap_or_default();
+    let known = find(port).ok().flatten().as_ref().map(known_sockets).unwrap_or_default();
     let own: Vec<&TrafficMember> = own.iter().collect();
-    other_members(port, &own, &admitted).into_iter().map(|(_, member)| member).collect()
+    other_members(port, &own, &known).into_iter().map(|(_, member)| member).collect()
 }
 
-fn others(order: &PortOrder<'_>, admitted: &BTreeMap<u64, bool>) -> Vec<OtherMember> {
+fn others(order: &PortOrder<'_>, known: &BTreeMap<u64, KnownSocket>) -> Vec<OtherMember> {
     let own: Vec<&TrafficMember> = order.own.iter().map(|own| &own.member).collect();
-    let found = other_members(order.port, &own, admitted).into_iter().map(|(seen, member)| {
-        let is_known = admitted.contains_key(&seen.socket.cookie);
+    let found = other_members(order.port, &own, known).into_iter().map(|(seen, member)| {
+        let is_known = known.contains_key(&seen.socket.cookie);
         let socket = if is_known { None } else { duplicate(&seen) };
         OtherMember { member, socket }
     });
@@ -221,7 +238,7 @@ fn others(order: &PortOrder<'_>, admitted: &BTreeMap<u64, bool>) -> Vec<OtherMem
 fn other_members(
     port: PortKey,
     own: &[&TrafficMember],
-    admitted: &BTreeMap<u64, bool>,
+    known: &BTreeMap<u64, KnownSocket>,
 ) -> Vec<(Member, TrafficMember)> {
     let query = SocketQuery::only(port.protocol).on(port.port);
     let addresses: BTreeSet<&Address> = own.iter().map(|member| &member.address).collect();
@@ -229,7 +246,7 @@ fn other_members(
     let is_other = |address: &Address, inode: u64, cookie: u64, state: SocketState| {
         state == SocketState::Waiting
             && !inodes.contains(&inode)
-            && (addresses.contains(address) || admitted.contains_key(&cookie))
+            && (addresses.contains(address) || known.contains_key(&cookie))
     };
     let listed = inspect::list_without_owners(&query).unwrap_or_default();
     if !listed.iter().any(|it| is_other(&it.address, it.inode, it.cookie, it.state)) {
@@ -241,15 +258,17 @@ fn other_members(
         is_other(&it.address, it.inode, it.cookie, it.state)
     });
     let described = others.map(|member| {
-        let known = admitted.get(&member.socket.cookie).copied();
-        let described = describe(&member, known.unwrap_or(true));
+        // One that the state does not have yet is a newcomer.
+        let newcomer = KnownSocket { admitted: true, canary: false };
+        let known = known.get(&member.socket.cookie).copied().unwrap_or(newcomer);
+        let described = describe(&member, known);
         (member, described)
     });
     described.collect()
 }
 
 /// A member of another run as the facts have it.
-fn describe(member: &Member, admitted: bool) -> TrafficMember {
+fn describe(member: &Member, known: KnownSocket) -> TrafficMember {
     let socket = &member.socket;
     let id = SocketId { inode: socket.inode, cookie: Some(socket.cookie) };
     let pids: Vec<i32> = member.processes.iter().map(|process| process.pid).collect();
@@ -265,7 +284,8 @@ fn describe(member: &Member, admitted: bool) -> TrafficMember {
         run: line.as_ref().and_then(|line| line.name.clone()),
         group: line.and_then(|line| line.group),
         worker: variable(processes::WORKER).and_then(text).and_then(|text| text.parse().ok()),
-        admitted,
+        admitted: known.admitted,
+        canary: known.canary,
         ..TrafficMember::new(id, socket.address.clone())
     }
 }
@@ -316,9 +336,7 @@ pub(crate) fn remove_empty(ports: impl IntoIterator<Item = PortKey>) {
 
 /// Removes every state without a member: those of runs that were killed.
 pub(crate) fn remove_stale() {
-    if available().is_ok() {
-        TrafficState::list().unwrap_or_default().into_iter().for_each(remove_if_empty);
-    }
+    TrafficState::remove_stale();
 }
 
 fn remove_if_empty(key: TrafficKey) {

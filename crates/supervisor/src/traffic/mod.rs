@@ -14,7 +14,7 @@ use sameport_policy::model::Protocol;
 use sameport_policy::model::name::RunName;
 use sameport_policy::traffic::classic::NoProgram;
 use sameport_policy::traffic::{
-    SteeringTier, TrafficFacts, TrafficPolicy, TrafficRefusal, TrafficRules, decide,
+    RefusalCause, SteeringTier, TrafficFacts, TrafficPolicy, TrafficRefusal, TrafficRules, decide,
 };
 
 use crate::error::{PolicyError, RunError};
@@ -55,6 +55,7 @@ impl RunTraffic {
             Err(_) => SteeringTier::Classic,
         };
         let obstacle = order_obstacle(plan, plan.interposer);
+        let refused = |protocol, refusal| refused(plan, protocol, refusal);
         let rules = |protocol| {
             let connection_ids = protocol == Protocol::Udp && plan.traffic.connection_ids;
             let policy = match plan.traffic.policy {
@@ -67,10 +68,11 @@ impl RunTraffic {
             Some(possible(protocol, &rules, tier, obstacle).map(|()| rules))
         };
         let tcp = rules(Protocol::Tcp).transpose();
-        let why_not = extended.err();
-        let tcp = tcp.map_err(|refusal| refused(refusal, why_not.clone()))?;
+        let tcp = tcp.map_err(|refusal| refused(Protocol::Tcp, refusal))?;
         let udp = match rules(Protocol::Udp).transpose() {
-            Err(refusal) if plan.traffic.connection_ids => return Err(refused(refusal, why_not)),
+            Err(refusal) if plan.traffic.connection_ids => {
+                return Err(refused(Protocol::Udp, refusal));
+            }
             // A policy for connections leaves datagrams to the kernel's hash.
             udp => udp.ok().flatten(),
         };
@@ -105,7 +107,7 @@ impl RunTraffic {
         for (protocol, rules) in [(Protocol::Tcp, self.tcp.as_ref()), (Protocol::Udp, ids)] {
             let Some(rules) = rules else { continue };
             possible(protocol, rules, self.tier_for(protocol), obstacle)
-                .map_err(|refusal| refused(refusal, extended::available().err()))?;
+                .map_err(|refusal| refused(plan, protocol, refusal))?;
         }
         Ok(())
     }
@@ -146,8 +148,27 @@ fn possible(
     decide(&facts, rules, tier).map(drop)
 }
 
-fn refused(refusal: TrafficRefusal, extended: Option<String>) -> RunError {
-    RunError::Policy(Box::new(PolicyError { refusal, extended }))
+fn refused(plan: &RunPlan, protocol: Protocol, refusal: TrafficRefusal) -> RunError {
+    // A run steers datagrams with classic BPF only.
+    let extended = match protocol {
+        Protocol::Tcp if refusal.cause() == RefusalCause::Means => extended::available().err(),
+        _ => None,
+    };
+    let leave_out = match refusal {
+        TrafficRefusal::UnknownMembers(..) => order_option(plan),
+        _ => None,
+    };
+    RunError::Policy(Box::new(PolicyError { refusal, extended, leave_out }))
+}
+
+/// The option that keeps the supervisor from seeing in which order the sockets listen.
+fn order_option(plan: &RunPlan) -> Option<&'static str> {
+    match (plan.interposer, &plan.named) {
+        (InterposerChoice::Only(InterposerKind::Preload), _) => Some("--via preload"),
+        (InterposerChoice::Only(InterposerKind::Cgroup), _) => Some("--via cgroup"),
+        (_, Some(named)) if !named.hold => Some("--no-hold"),
+        _ => None,
+    }
 }
 
 /// Why the supervisor does not see in which order the sockets listen.

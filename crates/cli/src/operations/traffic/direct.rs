@@ -57,7 +57,9 @@ pub(super) fn steer(port: &PortMembers, change: &SteerChange, replace: bool) -> 
             let before = || held.as_ref().map_or_else(hash, |held| held.record.rules.clone());
             let mut rules = match policy {
                 Some(policy) => {
-                    TrafficRules { values: values.clone(), ..TrafficRules::new(*policy) }
+                    // The share of a canary is its run's to set.
+                    let canary = before().canary;
+                    TrafficRules { values: values.clone(), canary, ..TrafficRules::new(*policy) }
                 }
                 None => with_values(before(), values, &present),
             };

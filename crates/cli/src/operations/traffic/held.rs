@@ -45,6 +45,12 @@ impl HeldTraffic {
     pub(super) fn facts(&self, port: &PortMembers, drained: &BTreeSet<u64>) -> TrafficFacts {
         let mut facts = facts(port, drained);
         self.record.name_earlier_owners(&mut facts);
+        let (counts, _) = self.counts();
+        for member in &mut facts.members {
+            // The canaries are those of a run.
+            let counts = member.socket.cookie.and_then(|cookie| counts.get(&cookie));
+            member.canary = counts.is_some_and(|counts| counts.canary);
+        }
         facts
     }
 

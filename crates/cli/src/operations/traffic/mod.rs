@@ -17,3 +17,8 @@ pub(crate) mod steer;
 mod supervised;
 
 pub(crate) use error::Error;
+
+/// Removes states that killed programs have left, if this user may.
+pub(crate) fn remove_stale() {
+    sameport_sys::bpf::traffic::TrafficState::remove_stale();
+}

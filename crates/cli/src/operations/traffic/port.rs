@@ -55,6 +55,13 @@ impl MemberSocket {
         main.map_or("", |process| &process.program)
     }
 
+    /// Whether only the supervisor has it open: it waits for the next worker, and gets nothing.
+    pub(crate) fn is_spare(&self) -> bool {
+        let is_supervisor = |pid| self.supervisor.is_some_and(|(supervisor, _)| supervisor == pid);
+        let processes = &self.member.processes;
+        !processes.is_empty() && processes.iter().all(|process| is_supervisor(process.pid))
+    }
+
     /// The address.
     pub(crate) fn address(&self) -> &Address {
         &self.member.socket.address

@@ -170,7 +170,11 @@ fn unsteered(port: &PortMembers) -> TrafficStatus {
 fn status(port: &PortMembers, rules: TrafficRules, facts: &TrafficFacts) -> TrafficStatus {
     let by_inode: BTreeMap<u64, &MemberSocket> =
         port.sockets.iter().map(|socket| (socket.member.socket.inode, socket)).collect();
-    let plan = decide(facts, &rules, SteeringTier::Extended);
+    let mut facts = facts.clone();
+    facts.members.retain(|member| {
+        !by_inode.get(&member.socket.inode).is_some_and(|socket| socket.is_spare())
+    });
+    let plan = decide(&facts, &rules, SteeringTier::Extended);
     let members = plan.as_ref().map_or_else(
         |_| Vec::new(),
         |plan| {
@@ -183,7 +187,7 @@ fn status(port: &PortMembers, rules: TrafficRules, facts: &TrafficFacts) -> Traf
         },
     );
     let remarks = match &plan {
-        Ok(plan) => remarks(facts, &rules, plan),
+        Ok(plan) => remarks(&facts, &rules, plan),
         Err(refusal) => vec![refusal.to_string()],
     };
     let addresses: BTreeSet<_> = port.sockets.iter().map(MemberSocket::address).collect();

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use sameport_policy::model::Protocol;
 use sameport_policy::traffic::plan::TrafficPlan;
 
+use super::available::check_extended_tier;
 use super::error::{TrafficError, TrafficResult};
 use super::layout::{LANES, control};
 use super::object::{self, Choice};
@@ -53,6 +54,18 @@ impl TrafficState {
         Ok(pins::keys()?)
     }
 
+    /// Removes the states without a member, such as those of runs that were killed with their workers, if this
+    /// process may. Reads one directory where there is none.
+    pub fn remove_stale() {
+        if check_extended_tier().is_ok()
+            && memberless().is_ok_and(|states| !states.is_empty())
+            && let Ok(_lock) = TrafficLock::take()
+        {
+            // On failure the next command tries again.
+            let _ = remove_memberless(None);
+        }
+    }
+
     /// Makes a state, or gives a present one another policy, and has the kernel follow it. What is at the
     /// path and not of this version is removed with `replace`, else it is an error. The programs of the
     /// groups are replaced: the caller has to ask `GroupPosition::steered` before.
@@ -64,7 +77,7 @@ impl TrafficState {
         crate::bpf::pin_dir::ensure_bpffs()?;
         let lock = TrafficLock::take()?;
         lock.sweep()?;
-        remove_memberless(key)?;
+        remove_memberless(Some(key))?;
         let found = match Self::find(key) {
             Err(TrafficError::OtherLayout(path) | TrafficError::NotOurs(path)) if replace => {
                 remove_path(&path)?;
@@ -277,16 +290,17 @@ fn fill(
 
 /// Removes the states of other ports whose last member has gone. Its group has gone with it, and the program
 /// with the group.
-fn remove_memberless(kept: TrafficKey) -> TrafficResult<()> {
-    for key in pins::keys()?.into_iter().filter(|key| *key != kept) {
-        // What cannot be read is another command's to name.
-        if let Ok(Some(state)) = TrafficState::find(key)
-            && state.used().next().is_none()
-        {
-            pin_dir::remove(&state.directory)?;
-        }
+fn remove_memberless(kept: Option<TrafficKey>) -> TrafficResult<()> {
+    for state in memberless()?.into_iter().filter(|state| Some(state.key) != kept) {
+        pin_dir::remove(&state.directory)?;
     }
     Ok(())
+}
+
+fn memberless() -> TrafficResult<Vec<TrafficState>> {
+    // What cannot be read is another command's to name.
+    let states = pins::keys()?.into_iter().filter_map(|key| TrafficState::find(key).ok()?);
+    Ok(states.filter(|state| state.used().next().is_none()).collect())
 }
 
 /// Removes a directory of pins, or a pin.

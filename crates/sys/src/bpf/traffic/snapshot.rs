@@ -30,6 +30,8 @@ pub struct MemberCounts {
     pub full: bool,
     /// Whether it can be chosen.
     pub admitted: bool,
+    /// Whether it is chosen among the canaries. False for a member that cannot be chosen.
+    pub canary: bool,
 }
 
 /// The members of a port and their counts. Each number is exact at one moment, and these differ by
@@ -46,7 +48,7 @@ impl TrafficState {
     /// Reads the counts.
     #[must_use]
     pub fn snapshot(&self) -> TrafficCounts {
-        let admitted = self.admitted();
+        let [ordinary, canaries] = [0, 1].map(|class| self.admitted(class));
         let now = rustix::time::clock_gettime(ClockId::MonotonicCoarse);
         let nanoseconds = u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000
             + u64::try_from(now.tv_nsec).unwrap_or(0);
@@ -65,7 +67,8 @@ impl TrafficState {
                 established: long(counter::ESTABLISHED),
                 hung: hung == 1,
                 full: hung == 2,
-                admitted: admitted[number],
+                admitted: ordinary[number] || canaries[number],
+                canary: canaries[number],
             }
         });
         TrafficCounts {
@@ -90,20 +93,14 @@ impl TrafficState {
         }
     }
 
-    /// The members that have an entry in a table that is read.
-    fn admitted(&self) -> Vec<bool> {
+    /// The members that have an entry in the table that is read for this class.
+    fn admitted(&self, class: u32) -> Vec<bool> {
         let active = self.control.u32(control::ACTIVE).load(SeqCst) & 1;
-        let mut admitted = vec![false; MEMBERS];
-        for class in 0..2 {
-            let mut bytes = vec![0; table::SIZE];
-            if self.tables.lookup(&(active * 2 + class).to_ne_bytes(), &mut bytes).is_err() {
-                continue;
-            }
-            let (positions, _) = bytes[table::AT..table::AT + 2 * MEMBERS].as_chunks::<2>();
-            for (number, position) in positions.iter().enumerate() {
-                admitted[number] |= *position != [0, 0];
-            }
+        let mut bytes = vec![0; table::SIZE];
+        if self.tables.lookup(&(active * 2 + class).to_ne_bytes(), &mut bytes).is_err() {
+            return vec![false; MEMBERS];
         }
-        admitted
+        let (positions, _) = bytes[table::AT..table::AT + 2 * MEMBERS].as_chunks::<2>();
+        positions.iter().map(|position| *position != [0, 0]).collect()
     }
 }
