@@ -155,6 +155,7 @@ mod tests {
             hung: false,
             full: false,
             admitted: true,
+            canary: false,
         }
     }
 
