@@ -1,6 +1,6 @@
 //! eBPF programs and maps.
 //!
-//! Every direct call of bpf(2) is in `syscall` and `object_calls`. Three mechanisms are kept in the kernel by pins below
+//! Every direct call of bpf(2) is in `syscall`, `sized_map` and `object_calls`. Three mechanisms are kept in the kernel by pins below
 //! `/sys/fs/bpf/sameport` (`pin_dir`, `pinned`): `cgroup_bind` changes binds in a cgroup, `guard`
 //! refuses binds of reserved ports, `traffic` chooses the member of a port that gets a connection. `socket_iter` finds the owners of sockets, `sk_lookup` the programs
 //! that select a socket before the kernel does.
@@ -14,6 +14,7 @@ mod object_loader;
 mod pin_dir;
 mod pinned;
 mod programs;
+pub(crate) mod sized_map;
 mod sk_lookup;
 pub(crate) mod socket_iter;
 pub(crate) mod syscall;

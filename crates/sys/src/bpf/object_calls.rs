@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::syscall::{MapShape, SizedMap, bpf, bpf_fd, object_name};
+use super::sized_map::{MapShape, SizedMap};
+use super::syscall::{bpf, bpf_fd, object_name};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_OBJ_PIN: libc::c_int = 6;

@@ -14,9 +14,8 @@ use aya_obj::{EbpfSectionKind, Map, Object};
 
 use super::attach_error::AttachError;
 use super::object_calls::{MapSpec, create_map, freeze_map, load_types, pin};
-use super::syscall::{
-    BPF_MAP_TYPE_SOCKMAP, FunctionInfo, MapShape, ProgramSpec, load_program, open_pinned,
-};
+use super::sized_map::MapShape;
+use super::syscall::{BPF_MAP_TYPE_SOCKMAP, FunctionInfo, ProgramSpec, load_program, open_pinned};
 
 /// What the verifier says after a signal: to be tried again.
 const ATTEMPTS: usize = 5;

@@ -14,7 +14,7 @@ use super::mapping::SharedMap;
 use super::pins::TrafficKey;
 use super::table::{bytes, entries};
 use crate::bpf::pin_dir::failed;
-use crate::bpf::syscall::SizedMap;
+use crate::bpf::sized_map::SizedMap;
 use crate::netns::local_addresses;
 use crate::socket::worker_socket::WorkerSocket;
 
