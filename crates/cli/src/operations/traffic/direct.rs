@@ -11,29 +11,22 @@ use sameport_policy::traffic::{
     MemberSelector, MemberValue, SteeringTier, TrafficFacts, TrafficPolicy, TrafficRules,
 };
 use sameport_supervisor::TrafficRecord;
-use sameport_sys::bpf::traffic::{
-    TrafficError, TrafficKey, TrafficOrder, TrafficState, check_extended_tier,
-};
+use sameport_sys::bpf::traffic::{TrafficError, TrafficOrder, TrafficState, check_extended_tier};
+use sameport_sys::inspect;
 use sameport_sys::proc::processors;
 use sameport_sys::process::has_cap_sys_ptrace;
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
-use sameport_sys::{inspect, netns};
 
 use super::change::{SteerChange, check, refused, require_another, with_values};
 use super::error::{Error, NeedOfRights};
 use super::facts::facts;
-use super::held::HeldTraffic;
+use super::held::{HeldTraffic, key};
 use super::port::{MemberSocket, PortMembers};
 use super::rights::{need, no_rights, state_error};
 use super::supervised::tell_supervisors;
 
 /// What programs of others, and those with more capabilities, need besides: ptrace(2).
 const UNSEEN: &str = "CAP_SYS_PTRACE is missing, which duplicates their sockets";
-
-pub(super) fn key(port: &PortMembers) -> Result<TrafficKey, Error> {
-    let netns = netns::own_cookie().map_err(|error| no_rights(port, &error.to_string()))?;
-    Ok(TrafficKey { netns, protocol: port.protocol, port: port.port })
-}
 
 /// Changes the policy of a port.
 pub(super) fn steer(port: &PortMembers, change: &SteerChange, replace: bool) -> Result<(), Error> {

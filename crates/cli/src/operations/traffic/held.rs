@@ -5,13 +5,19 @@ use std::net::IpAddr;
 
 use sameport_policy::traffic::{SocketId, TrafficFacts};
 use sameport_supervisor::TrafficRecord;
-use sameport_sys::bpf::traffic::{MemberCounts, TrafficError, TrafficState};
+use sameport_sys::bpf::traffic::{MemberCounts, TrafficError, TrafficKey, TrafficState};
+use sameport_sys::netns;
 
-use super::direct::key;
 use super::error::Error;
 use super::facts::{facts, socket_id};
 use super::port::PortMembers;
-use super::rights::state_error;
+use super::rights::{no_rights, state_error};
+
+/// The name of the state of a port, in this network namespace.
+pub(super) fn key(port: &PortMembers) -> Result<TrafficKey, Error> {
+    let netns = netns::own_cookie().map_err(|error| no_rights(port, &error.to_string()))?;
+    Ok(TrafficKey { netns, protocol: port.protocol, port: port.port })
+}
 
 /// What the kernel has of a port.
 #[derive(Debug)]
