@@ -8,7 +8,7 @@ use sameport_policy::holder::Holder;
 use sameport_policy::lifecycle::CanaryOutcome;
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::predict::Winner;
-use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
+use sameport_supervisor::control::protocol::{TrafficPort, WorkerPhase, WorkerUpdate};
 use sameport_supervisor::{
     AnswerTrouble, ContestedTraffic, InterposerKind, OutOfReach, PrivateSocketError, Remark,
     RunError, RunEvent, UnusedOption,
@@ -96,23 +96,25 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
             address.labelled()
         )],
         RunEvent::PolicyRestored { port, by, strangers } => {
-            let protocol = if port.udp { "udp" } else { "tcp" };
-            let mut text = format!(
-                "warning: {by} had replaced the policy of {}/{protocol}, which is set again",
-                port.port
-            );
-            if !strangers.is_empty() {
-                text.push_str(&format!(
-                    "; not of this run, and in its groups: {}",
-                    strangers.join(", ")
-                ));
-            }
-            vec![text]
+            vec![policy_restored(*port, by, strangers)]
         }
         RunEvent::Unkillable { pids } => {
             vec![format!("error: {} did not end by SIGKILL", processes(pids))]
         }
     }
+}
+
+/// A program had taken the place of the policy. `strangers`: members of the groups that are of others.
+fn policy_restored(port: TrafficPort, by: &str, strangers: &[String]) -> String {
+    let protocol = if port.udp { "udp" } else { "tcp" };
+    let mut text = format!(
+        "warning: {by} had replaced the policy of {}/{protocol}, which is set again",
+        port.port
+    );
+    if !strangers.is_empty() {
+        text.push_str(&format!("; not of this run, and in its groups: {}", strangers.join(", ")));
+    }
+    text
 }
 
 /// `the canary (./server-v2) is rolled back: canary 1 exited with 3`.
