@@ -97,6 +97,20 @@ fn another_user_is_told_what_could_do_it() {
     fixture.ok(&format!("steer {PORT} least-connections"));
     let shown = as_nobody(&format!("steer {PORT} --json"));
     assert_eq!(shown.code, 0, "{shown:?}");
+    assert!(shown.stdout.contains("a policy can hold that this user cannot see"), "{shown:?}");
+    // The directories can be passed, and the maps not be opened.
+    fixture.shell(&format!("chmod 711 /sys/fs/bpf {PINS}"));
+    let shown = as_nobody(&format!("steer {PORT}"));
+    let found = "NOT in force: a policy holds that this user cannot read";
+    assert!(shown.code == 0 && shown.stdout.contains(found), "{shown:?}");
+    let advice = format!("root sees it with `sameport steer {PORT}/tcp`");
+    assert!(shown.stdout.contains(&advice), "{shown:?}");
+    let shown = fixture.ok(&format!("steer {PORT}/tcp")).stdout;
+    assert!(shown.contains("least-connections, by eBPF, in force"), "{shown}");
+    // No state: nothing holds that could not be seen.
+    fixture.ok(&format!("steer {PORT} off"));
+    let shown = as_nobody(&format!("steer {PORT}"));
+    assert!(shown.code == 0 && !shown.stdout.contains("this user"), "{shown:?}");
 }
 
 #[test]

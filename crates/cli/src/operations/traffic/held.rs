@@ -1,6 +1,7 @@
 //! The state that the kernel has of a port, and what is recorded with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use sameport_policy::traffic::{SocketId, TrafficFacts};
@@ -17,6 +18,17 @@ use super::rights::{no_rights, state_error};
 pub(super) fn key(port: &PortMembers) -> Result<TrafficKey, Error> {
     let netns = netns::own_cookie().map_err(|error| no_rights(port, &error.to_string()))?;
     Ok(TrafficKey { netns, protocol: port.protocol, port: port.port })
+}
+
+/// Whether a port has a state, readable or not; `None`: this user cannot see that.
+pub(super) fn is_held(port: &PortMembers) -> Option<bool> {
+    // A kernel without the cookie has no states.
+    let Ok(key) = key(port) else { return Some(false) };
+    match key.path().symlink_metadata() {
+        Ok(_) => Some(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Some(false),
+        Err(_) => None,
+    }
 }
 
 /// What the kernel has of a port.

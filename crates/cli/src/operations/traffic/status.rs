@@ -15,7 +15,7 @@ use sameport_sys::bpf::traffic::MemberCounts;
 use super::direct::no_socket;
 use super::error::Error;
 use super::facts::facts;
-use super::held::HeldTraffic;
+use super::held::{HeldTraffic, is_held};
 use super::port::{self, MemberSocket, PortMembers};
 use super::supervised::OnlyRun;
 
@@ -66,8 +66,7 @@ fn of_kernel(port: &PortMembers) -> TrafficStatus {
             status.remarks.push(format!("{error}; --replace puts a policy in its place"));
             status
         }
-        // Without the rights, what the state is cannot be read.
-        Err(_) => unsteered(port),
+        Err(_) => unread(port),
     }
 }
 
@@ -162,6 +161,24 @@ fn unsteered(port: &PortMembers) -> TrafficStatus {
                 .to_owned(),
         );
         status.members.iter_mut().for_each(|member| member.share_wanted = None);
+    }
+    status
+}
+
+/// The traffic of a port whose state, if it has one, this user has no rights to read.
+fn unread(port: &PortMembers) -> TrafficStatus {
+    let mut status = unsteered(port);
+    let which = format!("root sees it with `sameport steer {}`", port.name());
+    match is_held(port) {
+        Some(false) => {}
+        Some(true) => {
+            status.in_force = Err("a policy holds that this user cannot read".to_owned());
+            status.remarks = vec![which];
+            status.members.iter_mut().for_each(|member| member.share_wanted = None);
+        }
+        None => {
+            status.remarks.push(format!("a policy can hold that this user cannot see: {which}"))
+        }
     }
     status
 }
