@@ -177,7 +177,8 @@ fn unread(port: &PortMembers) -> TrafficStatus {
             status.members.iter_mut().for_each(|member| member.share_wanted = None);
         }
         None => {
-            status.remarks.push(format!("a policy can hold that this user cannot see: {which}"))
+            let remark = format!("a policy can hold that this user cannot see: {which}");
+            status.remarks.push(remark);
         }
     }
     status
