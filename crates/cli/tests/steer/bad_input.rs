@@ -186,8 +186,16 @@ fn a_group_that_ends_meanwhile_leaves_no_state_that_is_in_the_way() {
     let Some(fixture) = TrafficFixture::new("steer-vanish") else { return };
     let members = fixture.members(2, &["127.0.0.1"]);
     fixture.ok(&format!("steer {PORT} on"));
-    drop(members);
+    fixture.end(members);
     let error = format!("no socket takes connections on {PORT}");
+    // The next command removes a state without a member.
+    fixture.fails(&format!("steer {PORT}"), 1, &error, "sameport ls");
+    assert_eq!(fixture.shell(&format!("ls {PINS} 2>/dev/null || true")), "");
+    // What it cannot read, it leaves to the user.
+    let members = fixture.members(2, &["127.0.0.1"]);
+    fixture.ok(&format!("steer {PORT} on"));
+    fixture.shell(&format!("cd {PINS} && mv v1-* $(echo v1-* | sed s/v1/v0/)"));
+    fixture.end(members);
     fixture.fails(&format!("steer {PORT}"), 1, &error, &format!("`sameport steer {PORT} off`"));
     let done = fixture.ok(&format!("steer {PORT} off"));
     assert!(done.stderr.contains("what was left of a policy is removed"), "{done:?}");
@@ -197,7 +205,7 @@ fn a_group_that_ends_meanwhile_leaves_no_state_that_is_in_the_way() {
     // A new group on the port is not steered by the state of the one before, and can be.
     let members = fixture.members(2, &["127.0.0.1"]);
     fixture.ok(&format!("steer {PORT} round-robin"));
-    drop(members);
+    fixture.end(members);
     let members = fixture.members(2, &["127.0.0.1"]);
     let shown = fixture.ok(&format!("steer {PORT}")).stdout;
     assert!(shown.contains("NOT in force: a group of 8080/tcp began after it"), "{shown}");

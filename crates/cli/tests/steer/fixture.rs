@@ -124,6 +124,16 @@ impl TrafficFixture {
         Members { _process: process, pids }
     }
 
+    /// Ends the processes that share [`PORT`], and waits until their sockets are closed.
+    #[track_caller]
+    pub(crate) fn end(&self, members: Members) {
+        drop(members);
+        // 1F90 is the port, 0A a listener.
+        let line = "grep -cE ':1F90 [^ ]+ 0A ' /proc/self/net/tcp || true";
+        let closed = harness::eventually(|| (self.shell(line).trim() == "0").then_some(()));
+        assert!(closed.is_some(), "a member of {PORT} is still there");
+    }
+
     /// Starts the program of members and clients.
     pub(crate) fn traffic(&self, words: &[&str]) -> Process {
         let file = script("traffic.py");
