@@ -163,6 +163,7 @@ fn runs_of_a_group_share_the_state() {
     assert_eq!(status["members"].as_array().unwrap().len(), 4, "{status}");
     while_clients_served(&one, to, || {
         other.verb("restart", &[]);
+        other.verb("scale", &["1"]);
         other.stop();
     });
     let left = one.wait_for_ready(2);

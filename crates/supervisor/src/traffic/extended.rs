@@ -271,7 +271,12 @@ fn other_members(
 fn describe(member: &Member, known: KnownSocket) -> TrafficMember {
     let socket = &member.socket;
     let id = SocketId { inode: socket.inode, cookie: Some(socket.cookie) };
-    let pids: Vec<i32> = member.processes.iter().map(|process| process.pid).collect();
+    let mut pids: Vec<i32> = member.processes.iter().map(|process| process.pid).collect();
+    // The supervisor of another run has its sockets open too, and its pid is the lower one.
+    let number_of = |pid: &i32| process::env_value(*pid, processes::WORKER);
+    if let Some(at) = pids.iter().position(|pid| number_of(pid).is_some()) {
+        pids.swap(0, at);
+    }
     let first = pids.first().copied();
     let line = first.and_then(|pid| {
         ancestor_commands(pid, PROGRAM).find_map(|command| RunLine::read(&command.words))
