@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::harness::named_run::{NamedRun, RunSetup, while_clients_served};
+use crate::harness::load::{Client, while_served};
+use crate::harness::named_run::{NamedRun, RunSetup, has_exited, while_clients_served};
 use crate::harness::{
-    Process, User, eventually, free_port, is_root, kill, skip, spawn_process, start, start_run,
+    Process, User, command_for, eventually, find_program, free_port, is_root, kill, skip,
+    spawn_process, start, start_run,
 };
 use crate::servers::{Connection, answers, hold, server};
 
@@ -174,7 +176,7 @@ fn runs_of_a_group_share_the_state() {
     assert!(pins(port).is_empty(), "{:?}", pins(port));
 }
 
-/// The state of a run that was killed with its workers is removed by the next run.
+/// The state of a run that was killed with its workers is removed by the next run, or by a verb.
 #[test]
 fn a_killed_run_leaves_nothing_for_long() {
     if let Some(why) = obstacle() {
@@ -187,14 +189,136 @@ fn a_killed_run_leaves_nothing_for_long() {
     let NamedRun { setup, supervisor } = run;
     assert!(!pins(setup.port).is_empty());
     supervisor.signal(libc::SIGKILL);
-    supervisor.wait();
+    assert!(eventually(|| has_exited(supervisor.pid()).then_some(())).is_some());
     // The workers serve on, and so does the policy.
     let served: BTreeSet<i32> = answers(setup.address(), 16).into_keys().collect();
     assert_eq!(served, workers);
     workers.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
     let is_gone = || {
-        spawn_process(setup.command(&["run", "--", "true"])).wait();
+        spawn_process(setup.command(&["status"])).wait();
         pins(setup.port).is_empty().then_some(())
     };
     assert!(eventually(is_gone).is_some(), "{:?}", pins(setup.port));
+}
+
+/// Clients of a run while `action` goes on: none is refused, reset or kept waiting.
+#[track_caller]
+fn while_none_is_lost<T>(to: SocketAddr, action: impl FnOnce() -> T) -> T {
+    let (done, tally) = while_served(&[Client::OneShot; 4], to, action);
+    assert!(tally.answered > 0 && tally.lost.is_empty(), "{:?}", tally.lost);
+    done
+}
+
+/// An upgrade, and the takeover of the workers of a killed supervisor, lose no connection; the policy goes on.
+fn upgrade_and_takeover(policy: &str) {
+    let options = ["-n", "2", "--policy", policy];
+    let Some(run) = named(&options) else {
+        return skip("traffic-extended-takeover", "no python3");
+    };
+    let (to, port) = (run.setup.address(), run.setup.port.to_string());
+    let first = run.wait_for_ready(2);
+    let mut command = server().unwrap();
+    command.push("6".to_owned());
+    let upgraded: Vec<String> = command.iter().map(|word| word.replace("{port}", &port)).collect();
+    let words: Vec<&str> = ["--"].into_iter().chain(upgraded.iter().map(String::as_str)).collect();
+    while_none_is_lost(to, || run.verb("upgrade", &words));
+    let second = run.wait_for_ready(2);
+    assert!(second.is_disjoint(&first));
+    assert_policy_holds(&run, policy);
+
+    let NamedRun { setup, supervisor } = run;
+    let run = while_none_is_lost(to, || {
+        supervisor.signal(libc::SIGKILL);
+        // The workers keep its output open.
+        assert!(eventually(|| has_exited(supervisor.pid()).then_some(())).is_some());
+        let run = setup.run(&options, &command);
+        let taken = eventually(|| run.wait_for_ready(2).is_disjoint(&second).then_some(()));
+        assert!(taken.is_some(), "{}", run.supervisor.stderr());
+        run
+    });
+    assert_policy_holds(&run, policy);
+    // Without other clients: their connections count too.
+    if policy == "least-connections" {
+        assert!(eventually(|| are_even(to, 2).map(drop)).is_some(), "{}", traffic(&run));
+    }
+    let port = run.setup.port;
+    run.stop();
+    assert!(pins(port).is_empty(), "{:?}", pins(port));
+}
+
+/// The policy holds for two members, the workers; what waits for the next worker is no member.
+#[track_caller]
+fn assert_policy_holds(run: &NamedRun, policy: &str) {
+    let held = traffic(run);
+    assert_eq!(held["tier"], "ebpf", "{held}");
+    assert_eq!(held["rules"]["policy"], policy, "{held}");
+    let members = held["members"].as_array().unwrap();
+    assert_eq!(members.len(), 2, "{held}");
+    assert!(members.iter().all(|member| member["worker"].is_u64()), "{held}");
+}
+
+#[test]
+fn an_upgrade_and_a_takeover_lose_nothing_with_least_connections() {
+    match obstacle() {
+        Some(why) => skip("traffic-extended-takeover", why),
+        None => upgrade_and_takeover("least-connections"),
+    }
+}
+
+#[test]
+fn an_upgrade_and_a_takeover_lose_nothing_with_two_choices() {
+    match obstacle() {
+        Some(why) => skip("traffic-extended-takeover", why),
+        None => upgrade_and_takeover("two-choices"),
+    }
+}
+
+/// Listens, selects itself by `ret 0`, and answers with its pid.
+const INTRUDER: &str = "
+import ctypes, os, socket, struct, sys
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+s.bind(('127.0.0.1', int(sys.argv[1])))
+s.listen(64)
+program = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0))
+s.setsockopt(socket.SOL_SOCKET, 51, struct.pack('HxxxxxxQ', 1, ctypes.addressof(program)))
+print('ready', flush=True)
+while True:
+    client = s.accept()[0]
+    client.recv(4096)
+    client.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\n%d' % os.getpid())
+    client.close()
+";
+
+/// A run that holds no sockets has the policy too. The program of another is not replaced, and the run goes on.
+#[test]
+fn a_run_without_held_sockets_is_steered_and_leaves_the_program_of_another() {
+    if let Some(why) = obstacle() {
+        return skip("traffic-extended-no-hold", why);
+    }
+    let options = ["-n", "2", "--policy", "least-connections", "--no-hold"];
+    let Some(run) = named(&options) else {
+        return skip("traffic-extended-no-hold", "no python3");
+    };
+    run.wait_for_ready(2);
+    let to = run.setup.address();
+    assert!(eventually(|| are_even(to, 2).map(drop)).is_some(), "{}", run.supervisor.stderr());
+    let port = run.setup.port;
+    run.stop();
+    assert!(pins(port).is_empty(), "{:?}", pins(port));
+
+    // A group whose member has a program that selects it.
+    let port = free_port();
+    let python = find_program("python3").unwrap();
+    let words = ["-c", INTRUDER, &port.to_string()];
+    let intruder = spawn_process(command_for(User::Current, &python, &words));
+    intruder.wait_for_stdout("ready");
+    let Some(run) = plain(&["--policy", "least-connections", "--join"], 2, port) else { return };
+    run.wait_for_stderr("another program selects its members");
+    let to = ([127, 0, 0, 1], port).into();
+    assert_eq!(answers(to, 8).into_keys().collect::<Vec<_>>(), [intruder.pid()]);
+    assert!(pins(port).is_empty());
+    run.terminate();
+    intruder.signal(libc::SIGKILL);
+    intruder.wait();
 }
