@@ -37,6 +37,9 @@ fn weights_hold_for_programs_that_sameport_did_not_start() {
     let [to_a, to_b, to_c] = counts(&fixture, &members.pids, 60)[..] else { panic!() };
     assert_eq!((to_a, to_b + to_c), (0, 60));
     assert!(to_c > 0);
+    // The choices by the values of before are not counted.
+    assert_eq!(fixture.port()["choices"], 60);
+    assert_eq!(fixture.member(a)["chosen"], 0);
 
     fixture.ok(&format!("steer {PORT} off"));
     assert_eq!(fixture.port()["rules"]["policy"], "hash");

@@ -26,7 +26,8 @@ pub struct TrafficStatus {
     pub in_force: Result<(), String>,
     /// The members, in the order of the output.
     pub members: Vec<MemberTraffic>,
-    /// The number of choices that the program made; `None` if it does not count.
+    /// The number of choices that the program made for these members since the rules changed last; `None` if it does
+    /// not count.
     pub choices: Option<u64>,
     /// What a user should know, one line each.
     #[cfg_attr(feature = "serde", serde(default))]
@@ -61,7 +62,7 @@ pub struct MemberTraffic {
     pub share_wanted: Option<f64>,
     /// The part of the counted choices that it got, from 0 to 1.
     pub share_seen: Option<f64>,
-    /// How often the program chose it.
+    /// How often the program chose it since the rules changed last.
     pub chosen: Option<u64>,
     /// Open connections.
     pub open: Option<u32>,

@@ -8,7 +8,7 @@ use sameport_policy::traffic::plan::TrafficPlan;
 
 use super::available::check_extended_tier;
 use super::error::{TrafficError, TrafficResult};
-use super::layout::{LANES, control};
+use super::layout::{LANES, control, counter};
 use super::object::{self, Choice};
 use super::pins::{self, TrafficKey, TrafficLock};
 use super::state::TrafficState;
@@ -165,6 +165,7 @@ impl TrafficState {
         }
         self.follow(order.plan)?;
         self.write_record(order.record)?;
+        self.restart_counts();
         Ok(true)
     }
 
@@ -173,7 +174,17 @@ impl TrafficState {
         self.adopt(order.plan, order.sockets)?;
         self.follow(order.plan)?;
         self.choose(order.plan, &self.directory, order.sockets)?;
-        self.write_record(order.record)
+        self.write_record(order.record)?;
+        self.restart_counts();
+        Ok(())
+    }
+
+    /// Counts choices from now on: those before the change followed other rules, so their shares say nothing of
+    /// these.
+    fn restart_counts(&self) {
+        for number in self.used() {
+            self.counters.u64(number * counter::SIZE + counter::CHOSEN).store(0, SeqCst);
+        }
     }
 
     /// Attaches the program of the policy to every group that one of these sockets is in.

@@ -20,7 +20,7 @@ pub struct MemberCounts {
     pub open: u32,
     /// Connections that it was chosen for in the last second and that are not established yet.
     pub pending: u32,
-    /// How often it was chosen.
+    /// How often it was chosen since the rules changed last.
     pub chosen: u64,
     /// How many connections were established.
     pub established: u64,
