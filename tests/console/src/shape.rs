@@ -83,11 +83,15 @@ fn in_order(printed: &[String], output: &[String]) -> bool {
     output.split_first().is_some_and(|(line, rest)| is_line(first, line) && in_order(more, rest))
 }
 
-/// Whether output contains the printed lines among others, in any order.
+/// Whether output contains the printed lines among others, in any order. Lines that differ in a number only, such
+/// as those of several workers, need as many lines of the output.
 #[must_use]
 pub fn contains(printed: &[String], output: &[String]) -> bool {
-    let mut printed = printed.iter().filter(|printed| printed.trim() != "…");
-    printed.all(|printed| output.iter().any(|line| is_line(printed, line)))
+    let mut left: Vec<&String> = output.iter().collect();
+    printed.iter().filter(|printed| printed.trim() != "…").all(|printed| {
+        let found = left.iter().position(|line| is_line(printed, line));
+        found.map(|at| left.swap_remove(at)).is_some()
+    })
 }
 
 #[cfg(test)]

@@ -189,14 +189,14 @@ fn json_keeps_its_shape() {
         r#""name":"web","user":"ann","pid":33,"sameport":"0.1.0","since":1699992800,"#,
         r#""command":["node","server.js"],"directory":"/srv/web","via":"seccomp","copies":3,"drain":"busy","#,
         r#""drains_itself":false,"#,
-        r#""workers":[{"worker":1,"pid":41,"state":"given-up","since":1699999995,"restarts":0,"#,
+        r#""workers":[{"worker":1,"canary":false,"pid":41,"state":"given-up","since":1699999995,"restarts":0,"#,
         r#""why":null,"next_start":null,"last_exit":null,"last_exit_at":null,"output":[],"#,
         r#""connections":12,"addresses":["127.0.0.1:8080"]}],"#,
         r#""addresses":[{"proto":"tcp","address":"127.0.0.1:8080","members":3,"queue":2,"#,
         r#""backlog":384,"held":true,"not_held":null,"steered":false,"#,
         r#""not_steered":"nginx (pid 9) is in the group too"}],"#,
         r#""remarks":["the record could not be written: no space left"],"#,
-        r#""traffic":[],"log":"/var/log/web.log""#
+        r#""traffic":[],"canary":null,"log":"/var/log/web.log""#
     );
     let one = list_json(&[entry("web", Ok(Box::new(short.clone())))]);
     assert_eq!(one, format!("{{\"version\":1,\"runs\":[{{{run}}}]}}\n"));

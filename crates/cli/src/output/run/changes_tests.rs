@@ -78,7 +78,7 @@ fn events_keep_their_shape() {
     let ready = change(WorkerPhase::Ready);
     let change = change_json(&ready);
     let expected = concat!(
-        r#"{"event":"change","at_ms":7,"worker":2,"pid":41,"state":"ready","why":null,"#,
+        r#"{"event":"change","at_ms":7,"worker":2,"canary":false,"pid":41,"state":"ready","why":null,"#,
         r#""connections":null,"in_hand":null,"next_start_ms":null}"#,
         "\n"
     );
