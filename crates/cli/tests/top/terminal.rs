@@ -181,7 +181,8 @@ fn a_worker_is_drained_and_weighed_by_keys() {
 
     terminal.keys(&["+"]);
     terminal.wait_for(&format!("{}.1=2 on {}/tcp: done", setup.name, setup.port));
-    terminal.wait_for("weights by classic BPF");
+    // As root by eBPF.
+    terminal.wait_for("  weights by ");
     let found = super::frame(setup, "100ms");
     let weights: Vec<_> = super::members(&found).iter().map(|it| it["weight"].as_u64()).collect();
     assert_eq!(weights, [Some(2), Some(1)], "{found}");

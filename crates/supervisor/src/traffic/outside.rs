@@ -28,7 +28,9 @@ impl OutsidePorts {
     /// Takes the sockets of these processes on a port into its state. The kernel takes later ones of TCP by
     /// itself. Gives the reason if the policy of the run does not hold there.
     pub(crate) fn joined(&mut self, port: PortKey, pids: &[i32]) -> Option<(Address, String)> {
-        let rules = self.traffic.rules(port.protocol).cloned();
+        // Of UDP, classic BPF follows the rules of the run: a state beside its program would replace it.
+        let is_extended = self.traffic.tier_for(port.protocol) == SteeringTier::Extended;
+        let rules = self.traffic.rules(port.protocol).filter(|_| is_extended).cloned();
         if rules.is_none() && !extended::exists(port) {
             return None;
         }
