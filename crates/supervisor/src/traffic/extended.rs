@@ -13,7 +13,7 @@ use sameport_policy::traffic::{
     SocketId, SteeringTier, TrafficFacts, TrafficMember, TrafficPolicy, TrafficRules, decide,
 };
 use sameport_sys::bpf::traffic::{
-    MemberCounts, TrafficCounts, TrafficKey, TrafficOrder, TrafficState,
+    MemberCounts, TrafficCounts, TrafficKey, TrafficOrder, TrafficState, check_extended_tier,
 };
 use sameport_sys::inspect::SocketQuery;
 use sameport_sys::proc::{ancestor_commands, processors};
@@ -39,6 +39,12 @@ pub(crate) fn available() -> Result<(), String> {
         ProbeAnswer::No(why) | ProbeAnswer::Unknown(why) => Err(why),
     };
     ANSWER.get_or_init(ask).clone()
+}
+
+/// The same without an attempt, which binds sockets: for a run without a policy, which only follows the state that
+/// `steer` has made.
+pub(crate) fn permitted() -> Result<(), String> {
+    check_extended_tier().map_err(|error| error.to_string())
 }
 
 /// A socket of this run.

@@ -49,7 +49,8 @@ impl RunTraffic {
     ///
     /// [`RunError::Policy`] if this process cannot have the policy.
     pub(crate) fn of(plan: &RunPlan) -> Result<Self, RunError> {
-        let extended = extended::available();
+        let has_policy = plan.traffic.policy.is_some() || plan.traffic.connection_ids;
+        let extended = if has_policy { extended::available() } else { extended::permitted() };
         let tier = match extended {
             Ok(()) => SteeringTier::Extended,
             Err(_) => SteeringTier::Classic,
