@@ -49,4 +49,18 @@ mod tests {
         }
         assert_eq!(nearest("web", []), None);
     }
+
+    #[test]
+    fn edits_are_counted() {
+        for (one, other, count) in [
+            ("", "", 0),
+            ("ls", "ls", 0),
+            ("sl", "ls", 1),
+            ("staus", "status", 1),
+            ("top", "stop", 1),
+            ("a", "", 1),
+        ] {
+            assert_eq!((edits(one, other), edits(other, one)), (count, count), "{one} {other}");
+        }
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::ffi::{OsStr, OsString};
 
+use sameport_policy::spelling;
+
 use super::{Failure, needs_linux};
 use crate::output::shell::{os_command, word as quoted};
 use crate::output::text::shorten;
@@ -231,33 +233,10 @@ fn by_meaning(word: &str) -> Option<&'static str> {
     MEANINGS.iter().find(|(_, words)| words.contains(&word)).map(|(verb, _)| *verb)
 }
 
-/// The verb that `word` misspells: the nearest one, at one edit from a short word and two from a longer one.
+/// The verb that `word` misspells.
 fn misspelt(word: &str, system: System) -> Option<&'static str> {
-    let most = if word.chars().count() <= 4 { 1 } else { 2 };
     let verbs = VERBS.iter().map(|(verb, ..)| *verb).filter(|verb| has(system, verb));
-    let distances = verbs.map(|verb| (edits(word, verb), verb));
-    let (least, verb) = distances.min_by_key(|(edits, _)| *edits)?;
-    (least <= most).then_some(verb)
-}
-
-/// The number of insertions, deletions, replacements and swaps of neighbours that make one word the other.
-fn edits(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
-    for i in 1..=one.len() {
-        let mut row = vec![i];
-        for j in 1..=other.len() {
-            let differs = usize::from(one[i - 1] != other[j - 1]);
-            let mut least =
-                (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + differs);
-            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
+    spelling::nearest(word, verbs)
 }
 
 #[cfg(test)]
@@ -356,20 +335,6 @@ mod tests {
         ] {
             let hint = hint(line);
             assert!(hint.starts_with(begin), "{line}: {hint}");
-        }
-    }
-
-    #[test]
-    fn edits_are_counted() {
-        for (one, other, count) in [
-            ("", "", 0),
-            ("ls", "ls", 0),
-            ("sl", "ls", 1),
-            ("staus", "status", 1),
-            ("top", "stop", 1),
-            ("a", "", 1),
-        ] {
-            assert_eq!((edits(one, other), edits(other, one)), (count, count), "{one} {other}");
         }
     }
 }
