@@ -39,18 +39,7 @@ impl GuardFixture {
     /// Skips the test without root or without cgroup v2.
     pub(crate) fn new(test: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        if !harness::is_root() {
-            harness::skip(test, "needs root");
-            return None;
-        }
-        let Some(root) = harness::cgroup2_mount() else {
-            harness::skip(test, "cgroup v2 is not mounted");
-            return None;
-        };
-        if root.join("cgroup.events").exists() {
-            harness::skip(test, "the machine's root cgroup is not visible");
-            return None;
-        }
+        let root = harness::root_cgroup(test)?;
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("sameport-guard-{}-{next}", std::process::id());
         let cgroups = root.join(&name);

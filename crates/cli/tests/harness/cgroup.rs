@@ -4,13 +4,31 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{eventually, kill};
+use super::{eventually, is_root, kill, skip};
 
 /// The mount point of cgroup v2, found without the code under test.
 pub(crate) fn cgroup2_mount() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
     Some(Path::new(mount.split(' ').nth(1)?).to_owned())
+}
+
+/// The machine's root cgroup. Skips the test without root, and where the root cgroup is not visible.
+pub(crate) fn root_cgroup(test: &str) -> Option<PathBuf> {
+    if !is_root() {
+        skip(test, "needs root");
+        return None;
+    }
+    let Some(root) = cgroup2_mount() else {
+        skip(test, "cgroup v2 is not mounted");
+        return None;
+    };
+    // The root cgroup has no such file.
+    if root.join("cgroup.events").exists() {
+        skip(test, "the machine's root cgroup is not visible");
+        return None;
+    }
+    Some(root)
 }
 
 /// A child of the root cgroup. Dropping it kills its processes and removes it.

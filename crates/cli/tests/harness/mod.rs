@@ -29,7 +29,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-pub(crate) use cgroup::{Cgroup, cgroup2_mount, move_process, remove_cgroup};
+pub(crate) use cgroup::{Cgroup, cgroup2_mount, move_process, remove_cgroup, root_cgroup};
 pub(crate) use client::{ask, ask_datagram, wait_until_answering};
 pub(crate) use footprint::{Footprint, settled_footprint};
 pub(crate) use patience::{Patience, SetAtEnd};

@@ -35,18 +35,7 @@ pub(crate) struct Members {
 impl TrafficFixture {
     /// Skips the test without the rights or the kernel for eBPF.
     pub(crate) fn new(test: &str) -> Option<Self> {
-        if !harness::is_root() {
-            harness::skip(test, "needs root");
-            return None;
-        }
-        let Some(root) = harness::cgroup2_mount() else {
-            harness::skip(test, "cgroup v2 is not mounted");
-            return None;
-        };
-        if root.join("cgroup.events").exists() {
-            harness::skip(test, "the machine's root cgroup is not visible");
-            return None;
-        }
+        harness::root_cgroup(test)?;
         let words = ["--mount", "--net", "sh", "-c", SETUP];
         let namespace = start_command(User::Current, "unshare", &words);
         namespace.wait_for_stdout("ready");
