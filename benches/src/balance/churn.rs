@@ -25,7 +25,7 @@ const SOCKETS: u16 = 32;
 /// Of the network namespace.
 const MIGRATION: &str = "net/ipv4/tcp_migrate_req";
 
-/// Parts of the measurement of a choice, of which the lowest counts.
+/// The number of parts of the measurement of a choice. The lowest part is the figure.
 const SLICES: u32 = 10;
 
 /// 256 members beside four join and leave, again and again. Nothing may be lost.

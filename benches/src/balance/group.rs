@@ -176,7 +176,7 @@ impl BalancedGroup {
         loop {
             let found = callers.members(count, Duration::from_millis(500));
             if self.arm.chooser == Chooser::Shared {
-                // Whoever waits last is woken first, so that some members may be idle for long.
+                // The kernel wakes the member first that waited last, so that some members may be idle for long.
                 return found.or_else(|_| callers.members(2, PATIENCE));
             }
             if found.is_ok() || Instant::now() > until {

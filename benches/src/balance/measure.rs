@@ -1,4 +1,4 @@
-//! What is measured.
+//! The measures of the benchmark, by name.
 
 use serde::Serialize;
 

@@ -27,7 +27,7 @@ pub(crate) enum TopAction {
 }
 
 impl TopAction {
-    /// What it does, for a question and a message: `drain web.2 on 8080/tcp`.
+    /// The text of the action, for a question and a message: `drain web.2 on 8080/tcp`.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Restart { run, .. } => format!("restart {run}"),

@@ -40,7 +40,7 @@ struct NewsSender {
 }
 
 impl NewsSender {
-    /// Whether somebody still reads.
+    /// Whether the screen still reads the looks.
     fn send(&self, news: TopNews) -> bool {
         let is_read = self.news.send(news).is_ok();
         let mut wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);

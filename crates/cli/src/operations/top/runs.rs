@@ -22,7 +22,7 @@ pub(crate) struct SeenRun {
     /// The supervisor; 0 if it has ended.
     pub(crate) pid: i32,
     pub(crate) workers: Vec<SeenWorker>,
-    /// What it says about its ports.
+    /// The traffic of its ports, as its supervisor reports it.
     pub(crate) traffic: Vec<TrafficStatus>,
     /// The time of the answer.
     pub(crate) at: Instant,

@@ -239,7 +239,7 @@ fn empty_ports(spec: &PortSpec) -> impl Iterator<Item = PortMembers> {
         .map(move |protocol| PortMembers { protocol, port, sockets: Vec::new(), open: None })
 }
 
-/// What is at the path of the state, of whatever version; `None`: nothing.
+/// The file or directory at the path of the state, of any version; `None` if there is none.
 fn find_state(port: &PortMembers) -> Result<Option<()>, Error> {
     match TrafficState::find(key(port)?) {
         Ok(None) => Ok(None),

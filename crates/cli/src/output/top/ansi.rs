@@ -16,7 +16,7 @@ pub(super) const LEAVE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
 /// Writes each frame at once.
 pub(super) struct AnsiBackend<W> {
     to: W,
-    /// What is written at the next flush.
+    /// The bytes for the next flush.
     frame: Vec<u8>,
     colors: bool,
     size: fn() -> (usize, usize),
@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// What is written for these lines: `^` stands for the control sequence introducer.
+    /// The bytes for these lines: `^` stands for the control sequence introducer.
     fn written(colors: bool, lines: &[(&str, Style)]) -> String {
         let mut bytes = Vec::new();
         let mut backend = AnsiBackend::new(&mut bytes, colors, || (10, 4));

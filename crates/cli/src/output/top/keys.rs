@@ -1,4 +1,4 @@
-//! What was typed, from the bytes of a terminal.
+//! Keys, parsed from the bytes of a terminal.
 
 /// A key with a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,7 +52,7 @@ pub(crate) fn run(request: TopRequest, view: TopView) -> VerbResult {
         Ok(LoopEnd::Quit | LoopEnd::HungUp) => Ok(ExitCode::SUCCESS),
         Ok(LoopEnd::Signal(number)) => Ok(ExitCode::from(128_u8.saturating_add(number))),
         Ok(LoopEnd::NoLooks) => Err(Failure::failed("the thread that looks at sockets ended")),
-        // The terminal is gone, and nobody reads the reason.
+        // The terminal is closed, so the reason cannot be shown.
         Err(error) => {
             stdout::outcome(Err(error))?;
             Ok(ExitCode::SUCCESS)
