@@ -70,11 +70,9 @@ struct choice {
 };
 
 /* Finds the maps of a choice. */
-INLINE int open_table(struct choice *c, __u32 key, __u64 now)
+INLINE int open_table(struct choice *c, __u32 key)
 {
 	c->key = key;
-	c->now = now;
-	c->tick = tick_at(now);
 	c->control = the_control();
 	c->counters = the_counters();
 	c->table = bpf_map_lookup_elem(&tables, &key);
@@ -84,39 +82,49 @@ INLINE int open_table(struct choice *c, __u32 key, __u64 now)
 	return c->count <= MEMBERS;
 }
 
-INLINE struct counter *counter_of(struct choice *c, __u32 index)
+INLINE __u32 member_at(const struct choice *c, __u32 index)
 {
-	__u32 member = c->table->entries[BOUNDED(index)].member;
+	__u32 member = c->table->members[BOUNDED(index)];
 
-	return &c->counters->of[BOUNDED(member)];
+	return BOUNDED(member);
 }
 
-INLINE __u32 draw(struct choice *c)
-{
-	return (__u64)bpf_get_prandom_u32() * c->count >> 32;
-}
-
+/* A random number, and the next one from it: a linear congruential generator, of which the high bits are
+ * used. The kernel's generator takes as long as ten of these. */
 INLINE __u64 random_salt(void)
 {
-	return (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	return bpf_get_prandom_u32() * 0x9e3779b97f4a7c15ull;
 }
 
-/* Connections that are open, and those that are on their way. */
-INLINE __u64 load_of(const struct counter *counter, __u32 epoch)
+INLINE __u64 next(__u64 random)
 {
-	int load = counter->open;
-	__u32 age = epoch - counter->epoch;
-
-	if (age <= 1)
-		load += counter->pending[counter->epoch & 1];
-	if (age == 0)
-		load += counter->pending[~counter->epoch & 1];
-	return load > 0 ? load : 0;
+	return random * 0x5851f42d4c957f2dull + 0x14057b7ef767814full;
 }
 
-INLINE int is_left_out(const struct choice *c, const struct counter *counter)
+/* The high half of a random number, below this number. */
+INLINE __u32 below(__u64 random, __u32 end)
 {
-	return counter->until > c->tick;
+	return (random >> 32) * end >> 32;
+}
+
+/* Load and `until` are read at once. */
+INLINE __u64 brief_at(const struct choice *c, __u32 index)
+{
+	return *(const volatile __u64 *)&c->counters->brief[member_at(c, index)];
+}
+
+/* Connections that are open, and those that are on their way. Two processors that take the same one back
+ * can make it negative for a while. */
+INLINE __u64 load_of(__u64 brief)
+{
+	int load = brief;
+
+	return (__u32)(load & ~(load >> 31));
+}
+
+INLINE int is_left_out(__u64 brief, __u32 tick)
+{
+	return brief >> 32 > tick;
 }
 
 /* The finalizer of splitmix64, of which two rounds suffice to tell members apart. */
@@ -158,208 +166,259 @@ __attribute__((noinline)) __u64 sameport_log(__u32 x)
 
 /* --- policies that compare all members: the lowest score is chosen --- */
 
-enum { CHUNK = 32 };
 #define WORST 0xffffffffffffffffull
 
 /* Each member draws a number from the salt and its own identity, exponentially distributed with its
  * weight, and the least is chosen: a member by the weights. With a salt from the client's address (weighted
  * rendezvous hashing) a client moves only if its member leaves, or to a member that comes. */
-INLINE __u64 distance(struct choice *c, const struct entry *entry, __u64 client)
+INLINE __u64 distance(const struct choice *c, __u32 index, __u64 client)
 {
-	__u64 lot = mix(client ^ entry->identity);
+	__u64 lot = mix(client ^ c->table->identities[BOUNDED(index)]);
 
 	if (c->table->uniform)
 		return lot;
-	return sameport_log((lot >> 32) | 1) * entry->inverse;
+	return sameport_log((lot >> 32) | 1) * c->table->inverses[BOUNDED(index)];
 }
 
 /* Stride scheduling: each member has a turn after a time that is inverse to its weight; the one whose turn
  * comes first is chosen. Numbers wrap, so differences are compared. A member that was away continues at
  * the present time. */
-INLINE __u64 until_turn(struct choice *c, const struct counter *counter)
+INLINE __u64 until_turn(const struct choice *c, __u32 index)
 {
-	__u64 left = counter->pass - c->control->turn[c->key & 1];
+	__u64 left = c->counters->passes[member_at(c, index)] - c->control->turn[c->key & 1];
 
 	/* As an unsigned number: what is behind its turn comes first. */
 	return left ^ 1ull << 63;
 }
 
 /* For the lowest class first: where members are equal, one of them at random. */
-INLINE __u64 class_score(const struct entry *entry, __u64 salt)
+INLINE __u64 class_score(const struct choice *c, __u32 index, __u64 random)
 {
-	__u64 class = entry->rank, place = entry->place;
+	__u64 class = c->table->ranks[BOUNDED(index)], place;
 
 	/* Without a branch, of which the verifier would follow both ways. */
 	if (policy == CPU || policy == NUMA) {
+		place = c->table->places[BOUNDED(index)];
 		place ^= policy == CPU ? bpf_get_smp_processor_id() : (__u32)bpf_get_numa_node_id();
 		asm volatile("" : "+r"(place));
 		class += (place | -place) >> 63;
 	}
-	return class << 48 | mix(salt ^ entry->identity) >> 16;
+	return class << 48 | random >> 16;
 }
 
-INLINE __u64 score_of(struct choice *c, __u32 index, __u64 salt)
+/* One connection more, divided by the weight. */
+INLINE __u64 weighted_load(const struct choice *c, __u32 index, __u64 brief)
 {
-	const struct entry *entry = &c->table->entries[BOUNDED(index)];
-	const struct counter *counter = counter_of(c, index);
+	return (load_of(brief) + 1) * c->table->inverses[BOUNDED(index)];
+}
 
-	if (is_left_out(c, counter))
-		return WORST;
+INLINE __u64 score_of(const struct choice *c, __u32 index, __u64 brief, __u64 random)
+{
 	switch (policy) {
 	case ROUND_ROBIN:
-		return until_turn(c, counter);
+		return until_turn(c, index);
 	case LEAST_CONNECTIONS:
-		/* One connection more, divided by the weight. Of equals one at random. */
-		return ((load_of(counter, epoch_at(c->now)) + 1) * entry->inverse << 8) +
-		       ((__u32)mix(salt ^ entry->identity) >> 24);
-	case STANDBY:
-	case CPU:
-	case NUMA:
-		return class_score(entry, salt);
+		/* Of equals one at random. */
+		if (c->table->uniform)
+			return load_of(brief) << 32 | random >> 32;
+		return (weighted_load(c, index, brief) << 8) + (random >> 56);
 	default:
-		return distance(c, entry, salt);
+		return class_score(c, index, random);
 	}
 }
 
-/* The verifier follows each round of a loop, and each call of an inline function; a global function it
- * follows once. So the walk over the members is split in two, of 32 rounds each. Global functions get
- * numbers only, and look the maps up again. Both return an index, or NONE. */
-__attribute__((noinline)) __u32 sameport_best_of_chunk(__u32 key, __u64 now, __u64 salt, __u32 first)
+INLINE int is_by_distance(void)
+{
+	return policy == STICKY || policy == RANDOM || policy == TWO_CHOICES;
+}
+
+INLINE __u64 score_at(const struct choice *c, __u32 index, __u32 tick, __u64 salt)
+{
+	__u64 brief;
+
+	if (is_by_distance())
+		return tick && is_left_out(brief_at(c, index), tick) ? WORST :
+								       distance(c, index, salt);
+	brief = brief_at(c, index);
+	return is_left_out(brief, tick) ? WORST : score_of(c, index, brief, mix(salt + index));
+}
+
+enum { CHUNK = 32 };
+
+/* The best of 32 members, or NONE. With tick 0, as for the first attempt for a sticky client, nobody is left
+ * out: then nothing but the identities is read. A global function gets numbers only and looks the maps up
+ * again; the verifier follows it once, and does not follow what it returns. It follows each round of a loop,
+ * so the walk is split in two. */
+__attribute__((noinline)) __u32 sameport_best_of_chunk(__u32 key, __u32 tick, __u64 salt, __u32 first)
 {
 	struct choice c = {};
 	__u64 best_score = WORST;
 	__u32 best = NONE;
 
-	if (!open_table(&c, key, now))
+	if (!open_table(&c, key))
 		return NONE;
 	for (__u32 i = 0; i < CHUNK && first + i < c.count; i++) {
-		__u64 score = score_of(&c, first + i, salt);
+		__u64 score = score_at(&c, first + i, tick, salt);
 
 		if (score < best_score) {
-			best = c.table->entries[BOUNDED(first + i)].index;
+			best = first + i;
 			best_score = score;
 		}
 	}
 	return best;
 }
 
-/* Takes the turn of the member; 0 if another processor did at the same time. */
-INLINE int take_turn(struct choice *c, __u32 index)
-{
-	struct counter *counter = counter_of(c, index);
-	__u64 now = c->control->turn[c->key & 1], seen = counter->pass;
-	__u64 pass = (long long)(seen - now) < 0 ? now : seen;
-	__u64 stride = c->table->entries[BOUNDED(index)].inverse;
-
-	if (__sync_val_compare_and_swap(&counter->pass, seen, pass + stride) != seen)
-		return 0;
-	c->control->turn[c->key & 1] = pass;
-	return 1;
-}
-
-__attribute__((noinline)) __u32 sameport_best(__u32 key, __u64 now, __u64 salt)
+/* The best member, or NONE. */
+__attribute__((noinline)) __u32 sameport_best(__u32 key, __u32 tick, __u64 salt)
 {
 	struct choice c = {};
 	__u64 best_score = WORST;
 	__u32 best = NONE;
 
-	if (!open_table(&c, key, now))
+	if (!open_table(&c, key))
 		return NONE;
+	if (c.count <= CHUNK)
+		return sameport_best_of_chunk(key, tick, salt, 0);
 	for (__u32 first = 0; first < MEMBERS && first < c.count; first += CHUNK) {
-		__u32 index = sameport_best_of_chunk(key, now, salt, first);
-		__u64 score;
+		__u32 index = sameport_best_of_chunk(key, tick, salt, first);
+		__u64 score = index == NONE ? WORST : score_at(&c, index, tick, salt);
 
-		if (c.count <= CHUNK) {
-			best = index;
-			break;
-		}
-		score = index == NONE ? WORST : score_of(&c, index, salt);
 		if (score < best_score) {
-			best = c.table->entries[BOUNDED(index)].index;
+			best = index;
 			best_score = score;
 		}
 	}
-	if (policy == ROUND_ROBIN && best != NONE && !take_turn(&c, best))
-		return NONE;
 	return best;
 }
 
 /* The first member of 32, from this one on, that is not left out. */
-__attribute__((noinline)) __u32 sameport_first_able(__u32 key, __u64 now, __u32 first)
+__attribute__((noinline)) __u32 sameport_able_of_chunk(__u32 key, __u32 tick, __u32 first)
 {
 	struct choice c = {};
 
-	if (!open_table(&c, key, now))
+	if (!open_table(&c, key))
 		return NONE;
 	for (__u32 i = 0; i < CHUNK && first + i < c.count; i++)
-		if (!is_left_out(&c, counter_of(&c, first + i)))
+		if (!is_left_out(brief_at(&c, first + i), tick))
 			return first + i;
 	return NONE;
 }
 
-/* The first member, from a random one on, that is not left out. */
-__attribute__((noinline)) __u32 sameport_any_able(__u32 key, __u64 now)
+/* The first member, from this one on, that is not left out. */
+__attribute__((noinline)) __u32 sameport_able(__u32 key, __u32 tick, __u32 from)
 {
-	struct choice c = {};
-	__u32 from, found;
-
-	if (!open_table(&c, key, now) || !c.count)
-		return NONE;
-	from = (__u64)bpf_get_prandom_u32() * c.count >> 32;
 	for (__u32 passed = 0; passed <= MEMBERS; passed += CHUNK) {
-		found = sameport_first_able(key, now, (from + passed) & (MEMBERS - 1));
+		__u32 found = sameport_able_of_chunk(key, tick, (from + passed) & (MEMBERS - 1));
+
 		if (found != NONE)
 			return found;
 	}
 	return NONE;
 }
 
-INLINE __u32 draw_by_weight(struct choice *c)
+/* Takes the turn of the member; 0 if another processor did at the same time. */
+INLINE int take_turn(struct choice *c, __u32 index)
 {
-	return c->table->uniform ? draw(c) : sameport_best(c->key, c->now, random_salt());
+	__u64 *next = &c->counters->passes[member_at(c, index)];
+	__u64 now = c->control->turn[c->key & 1], seen = *next;
+	__u64 pass = (long long)(seen - now) < 0 ? now : seen;
+	__u64 stride = c->table->inverses[BOUNDED(index)];
+
+	if (__sync_val_compare_and_swap(next, seen, pass + stride) != seen)
+		return 0;
+	c->control->turn[c->key & 1] = pass;
+	return 1;
 }
 
-/* A global function, which the verifier follows once and not for each draw. */
-__attribute__((noinline)) __u32 sameport_better_of_two(__u32 key, __u64 now)
+INLINE __u32 next_in_turn(struct choice *c)
 {
-	struct choice opened = {}, *c = &opened;
-	__u32 epoch = epoch_at(now);
-	struct counter *of_a, *of_b;
-	__u32 a, b;
+	__u32 index;
 
-	if (!open_table(c, key, now) || !c->count)
+	if (c->table->uniform)
+		return __sync_fetch_and_add(&c->control->round[c->key & 1], 1) % c->count;
+	index = sameport_best(c->key, c->tick, 0);
+	return index == NONE || take_turn(c, index) ? index : NONE;
+}
+
+/* How often a member is drawn, and taken with the probability of its weight, before all are compared. */
+enum { LOTS = 6 };
+
+/* Draws by the weights. A tick other than 0: among those that are not left out. */
+__attribute__((noinline)) __u32 sameport_draw(__u32 key, __u32 tick, __u64 random)
+{
+	struct choice c = {};
+
+	if (!open_table(&c, key))
 		return NONE;
-	a = draw_by_weight(c);
-	if (a == NONE)
-		return NONE;
-	if (c->table->uniform && c->count > 1) {
+	for (int i = 0; !tick && i < LOTS; i++) {
+		__u32 index = below(random, c.count);
+
+		random = next(random);
+		if (below(random, c.table->greatest) < c.table->weights[BOUNDED(index)])
+			return index;
+		random = next(random);
+	}
+	return sameport_best(key, tick, random);
+}
+
+/* Attempts that follow the first are among those that are not left out. */
+INLINE __u32 draw(struct choice *c, __u32 left_out, __u64 random)
+{
+	return c->table->uniform ? below(random, c->count) : sameport_draw(c->key, left_out, random);
+}
+
+INLINE __u32 better_of_two(struct choice *c, __u32 left_out)
+{
+	__u64 random = random_salt(), of_a, of_b;
+	__u32 a = draw(c, left_out, random), b;
+
+	if (c->table->uniform) {
 		/* Another one */
-		b = a + 1 + ((__u64)bpf_get_prandom_u32() * (c->count - 1) >> 32);
+		random = next(random);
+		b = a + 1 + below(random, c->count - 1);
 		b -= b >= c->count ? c->count : 0;
 	} else {
-		b = draw_by_weight(c);
+		b = draw(c, left_out, random_salt());
 	}
-	if (b == NONE)
+	if (a == NONE || b == NONE)
 		return a;
-	of_a = counter_of(c, a);
-	of_b = counter_of(c, b);
-	if (is_left_out(c, of_a))
+	of_a = brief_at(c, a);
+	of_b = brief_at(c, b);
+	if (is_left_out(of_a, c->tick))
 		return b;
-	if (is_left_out(c, of_b))
+	if (is_left_out(of_b, c->tick))
 		return a;
-	/* One connection more, divided by the weight. */
-	return (load_of(of_b, epoch) + 1) * c->table->entries[BOUNDED(b)].inverse <
-			       (load_of(of_a, epoch) + 1) * c->table->entries[BOUNDED(a)].inverse ?
-		       b : a;
+	if (c->table->uniform)
+		return load_of(of_b) < load_of(of_a) ? b : a;
+	return weighted_load(c, b, of_b) < weighted_load(c, a, of_a) ? b : a;
 }
 
-INLINE __u32 by_policy(struct choice *c, __u64 salt)
+/* The index of the member that the policy wants, or NONE. The client matters to sticky only. */
+__attribute__((noinline)) __u32 sameport_wanted(__u32 key, __u32 tick, __u32 attempt, __u64 client)
 {
+	__u32 left_out = attempt ? tick : 0;
+	struct choice c = {};
+
+	if (policy == STICKY)
+		return sameport_best(key, left_out, client);
+	if (policy != RANDOM && policy != TWO_CHOICES && policy != ROUND_ROBIN)
+		return sameport_best(key, tick, random_salt());
+	if (!open_table(&c, key) || !c.count)
+		return NONE;
+	c.tick = tick;
 	if (policy == RANDOM)
-		return draw_by_weight(c);
+		return draw(&c, left_out, random_salt());
 	if (policy == TWO_CHOICES)
-		return sameport_better_of_two(c->key, c->now);
-	return sameport_best(c->key, c->now, salt);
+		return better_of_two(&c, left_out);
+	/* The one after a member that is left out does not get the turns of both. */
+	if (attempt && c.table->uniform)
+		return sameport_able(key, tick, below(random_salt(), c.count));
+	return next_in_turn(&c);
+}
+
+INLINE __u32 any_able(struct choice *c)
+{
+	return sameport_able(c->key, c->tick, below(random_salt(), c->count));
 }
 
 /* The socket that bpf_sk_select_reuseport has just chosen. The context of the program is a struct
@@ -407,38 +466,40 @@ INLINE __u32 judge(struct choice *c, struct counter *counter)
 
 INLINE int select(struct choice *c, __u32 index)
 {
-	__u32 key = lane * MEMBERS + c->table->entries[BOUNDED(index)].member;
+	__u32 key = lane * MEMBERS + member_at(c, index);
 
 	return !bpf_sk_select_reuseport(c->md, &listeners, &key, 0);
 }
 
 enum { GONE, UNABLE, TAKEN };
 
-INLINE void leave_out(struct choice *c, struct counter *counter, __u32 state)
+INLINE void leave_out(struct choice *c, __u32 member, __u32 state)
 {
-	counter->hung = state;
-	counter->until = c->tick + (state == HUNG ? HUNG_LEFT_OUT : OTHERS_LEFT_OUT);
+	c->counters->of[BOUNDED(member)].hung = state;
+	c->counters->brief[BOUNDED(member)].until =
+		c->tick + (state == HUNG ? HUNG_LEFT_OUT : OTHERS_LEFT_OUT);
 }
 
 /* Selects this member. One that is UNABLE stays selected until another is. */
-INLINE int take(struct choice *c, __u32 index)
+INLINE int take(struct choice *c, __u32 index, __u64 brief)
 {
-	struct counter *counter = counter_of(c, index);
-	__u32 state = ABLE;
+	__u32 member = member_at(c, index), state = ABLE;
+	struct counter *counter = &c->counters->of[member];
 
 	if (!select(c, index)) {
-		leave_out(c, counter, ABLE);
+		leave_out(c, member, ABLE);
 		return GONE;
 	}
-	if (reads_queue)
+	/* What is in its queue is a part of its load. */
+	if (reads_queue && ((int)brief > 0 || counter->waiting))
 		state = judge(c, counter);
 	if (state != ABLE) {
-		leave_out(c, counter, state);
+		leave_out(c, member, state);
 		return UNABLE;
 	}
-	if (counter->until) {
+	if (brief >> 32) {
 		counter->hung = ABLE;
-		counter->until = 0;
+		c->counters->brief[member].until = 0;
 	}
 	return TAKEN;
 }
@@ -446,29 +507,30 @@ INLINE int take(struct choice *c, __u32 index)
 /* Selects a member by the policy, or one that can take the connection, or any; its index, or NONE. */
 INLINE __u32 choose_in(struct choice *c)
 {
-	__u64 salt = 0;
+	__u64 client = policy == STICKY ? client_of(c->md) : 0;
 	__u32 unable = NONE;
 
 	if (!c->count)
 		return NONE;
-	if (policy == STICKY)
-		salt = client_of(c->md);
-	else if (policy != RANDOM && policy != TWO_CHOICES && policy != ROUND_ROBIN)
-		salt = random_salt();
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < DRAWS + FURTHER; i++) {
-		__u32 index = i < DRAWS ? by_policy(c, salt) : sameport_any_able(c->key, c->now);
+		__u32 index = i < DRAWS ? sameport_wanted(c->key, c->tick, i, client) : any_able(c);
+		__u64 brief;
 		int result;
 
-		if (index == NONE || is_left_out(c, counter_of(c, index)))
+		if (index == NONE)
 			continue;
-		result = take(c, index);
+		brief = brief_at(c, index);
+		if (is_left_out(brief, c->tick))
+			continue;
+		result = take(c, index, brief);
 		if (result == TAKEN)
 			return index;
 		if (result == UNABLE)
 			unable = index;
 	}
 	if (unable == NONE)
-		unable = draw(c);
+		unable = below(random_salt(), c->count);
 	return select(c, unable) ? unable : NONE;
 }
 
@@ -482,18 +544,44 @@ INLINE int opens_connection(struct sk_reuseport_md *md)
 	return header + 14 <= (const __u8 *)md->data_end && (header[13] & 0x12) == 0x02;
 }
 
-INLINE void count_choice(struct choice *c, struct counter *counter)
+/* Forgets what members were chosen for two epochs ago and has not come: of even epochs, of odd ones, or
+ * both. Of all members, as one that is held back does not keep it either. */
+__attribute__((noinline)) __u32 sameport_sweep(__u32 even, __u32 odd)
 {
-	__u32 epoch = epoch_at(c->now);
+	struct counters *counters = the_counters();
 
-	__sync_fetch_and_add(&counter->chosen, 1);
-	if (counter->epoch != epoch) {
-		if (epoch - counter->epoch != 1)
-			counter->pending[~epoch & 1] = 0;
-		counter->pending[epoch & 1] = 0;
-		counter->epoch = epoch;
+	if (!counters)
+		return 0;
+	for (__u32 i = 0; i < MEMBERS; i++) {
+		struct pending *pending = &counters->pending[i];
+		int of_even = even ? pending->of[0] : 0, of_odd = odd ? pending->of[1] : 0;
+
+		if (!(of_even | of_odd))
+			continue;
+		__sync_fetch_and_add(&pending->of[0], -of_even);
+		__sync_fetch_and_add(&pending->of[1], -of_odd);
+		__sync_fetch_and_add(&counters->brief[i].load, -(of_even + of_odd));
 	}
-	__sync_fetch_and_add(&counter->pending[epoch & 1], 1);
+	return 0;
+}
+
+/* The first choice of an epoch, each half a second, sweeps: about a microsecond. */
+INLINE void forget(struct choice *c)
+{
+	__u32 epoch = epoch_at(c->now), before = c->control->swept, both;
+
+	if (before == epoch ||
+	    __sync_val_compare_and_swap(&c->control->swept, before, epoch) != before)
+		return;
+	both = epoch - before != 1;
+	sameport_sweep(both || !(epoch & 1), both || epoch & 1);
+}
+
+INLINE void count_choice(struct choice *c, __u32 member)
+{
+	__sync_fetch_and_add(&c->counters->of[BOUNDED(member)].chosen, 1);
+	__sync_fetch_and_add(&c->counters->pending[BOUNDED(member)].of[epoch_at(c->now) & 1], 1);
+	__sync_fetch_and_add(&c->counters->brief[BOUNDED(member)].load, 1);
 }
 
 /* The connection of a readiness probe goes to the member that is asked. */
@@ -516,15 +604,17 @@ INLINE int is_probe(struct sk_reuseport_md *md, struct control *control)
 /* A connection that waits in the queue of a listener that closes has been counted for it. */
 INLINE void count_migration(struct choice *c, __u32 index, struct bpf_sock *connection)
 {
-	__u32 member = c->table->entries[BOUNDED(index)].member;
-	struct counter *counter = &c->counters->of[BOUNDED(member)];
+	__u32 member = member_at(c, index);
+	struct counter *counter = &c->counters->of[member];
 	struct moved to = { .member = member, .generation = counter->generation };
 	__u64 cookie = bpf_get_socket_cookie(connection);
 
 	if (connection->state != TCP_ESTABLISHED && connection->state != TCP_CLOSE_WAIT)
 		return;
-	if (!bpf_map_update_elem(&moved, &cookie, &to, 0))
-		__sync_fetch_and_add(&counter->open, 1);
+	if (bpf_map_update_elem(&moved, &cookie, &to, 0))
+		return;
+	__sync_fetch_and_add(&counter->open, 1);
+	__sync_fetch_and_add(&c->counters->brief[member].load, 1);
 }
 
 #include "traffic_udp.h"
@@ -546,11 +636,14 @@ SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *md)
 	key = (datagram.active & 1) * 2;
 	if (control->canary && bpf_get_prandom_u32() % 10000 < control->canary)
 		key += 1;
-	if (!open_table(&c, key, now))
+	if (!open_table(&c, key))
 		return PASS;
 	/* A class without a member leaves its share to the other. */
-	if (!c.count && !open_table(&c, key ^ 1, now))
+	if (!c.count && !open_table(&c, key ^ 1))
 		return PASS;
+	c.now = now;
+	c.tick = tick_at(now);
+	forget(&c);
 	index = choose_in(&c);
 	if (index == NONE) {
 		__sync_fetch_and_add(&control->missed, 1);
@@ -561,7 +654,7 @@ SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *md)
 	if (md->migrating_sk)
 		count_migration(&c, index, md->migrating_sk);
 	else if (opens_connection(md))
-		count_choice(&c, counter_of(&c, index));
+		count_choice(&c, member_at(&c, index));
 	return PASS;
 }
 

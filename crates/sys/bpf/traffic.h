@@ -51,30 +51,30 @@ struct control {
 	__u32 probes;     /* how many source ports go to a fixed member */
 	__u64 missed;     /* choices that the kernel's hash made, because no member could */
 	__u64 turn[2];    /* round-robin: the virtual time, of the ordinary members and the canary's */
+	__u32 round[2];   /* round-robin of equal weights: how many turns were taken */
+	__u32 swept;      /* the epoch in which what was pending too long was last forgotten */
+	__u32 unused;
 	struct lane lane[LANES];
 };
 
-/* A member that can be chosen. */
-struct entry {
-	__u32 member;
-	__u32 weight;
-	__u32 inverse; /* 2^28 / weight */
-	__u32 rank;    /* standby: the lowest that can take it is chosen from */
-	__u32 place;   /* cpu, numa: the processor or node whose connections it gets; -1: none */
-	__u32 index;   /* its own: one that the verifier does not know, so that it follows fewer paths */
-	__u64 identity; /* sticky: a number that stays with the member */
-};
-
-/* Four: two pairs, of which one is active; in a pair the ordinary members and the canary's. */
+/* Four: two pairs, of which one is active; in a pair the ordinary members and the canary's. What a walk over
+ * the members reads is together, by index: a cache line has 8 to 32 members of it. */
 struct table {
 	__u32 count;
-	__u32 uniform; /* the weight of each, or 0 if they differ */
-	__u16 at[MEMBERS]; /* one more than the index of the member's entry; 0: it has none */
-	struct entry entries[MEMBERS];
+	__u32 uniform;  /* the weight of each, or 0 if they differ */
+	__u32 greatest; /* no weight is greater */
+	__u32 unused;
+	__u16 at[MEMBERS];       /* by member: one more than its index; 0: it has none */
+	__u16 members[MEMBERS];
+	__u32 weights[MEMBERS];
+	__u32 inverses[MEMBERS];  /* 2^28 / weight */
+	__u32 ranks[MEMBERS];     /* standby: the lowest that can take it is chosen from */
+	__u32 places[MEMBERS];    /* cpu, numa: the processor or node whose connections it gets; -1: none */
+	__u64 identities[MEMBERS]; /* sticky: a number that stays with the member */
 	/* Held to append and to strike, not to choose. Last: without CAP_PERFMON the verifier accepts no
 	 * variable offset that could be its own. */
 	struct bpf_spin_lock lock;
-	__u32 unused;
+	__u32 unused_too;
 };
 
 struct member {
@@ -92,22 +92,33 @@ struct members {
 	struct member of[MEMBERS];
 };
 
-/* One cache line. */
+/* What a choice compares, in one word. `load` is `open` and both numbers that are pending, always: each of
+ * the three changes together with it. */
+struct brief {
+	int load;
+	__u32 until; /* the tick until which it is left out, for what `hung` says */
+};
+
+/* Chosen and not established, of the epochs with even and odd numbers. */
+struct pending {
+	int of[2];
+};
+
 struct counter {
 	__u32 generation;
 	__u32 open;       /* connections in ESTABLISHED or CLOSE-WAIT */
-	__u32 epoch;      /* of pending[epoch & 1] */
-	int pending[2];   /* chosen and not established, in this epoch and the one before */
 	__u32 accepted;   /* established less queued, at `waiting` */
 	__u32 hung;       /* 1: the queue is not empty and nothing is accepted; 2: the queue is full */
-	__u32 until;      /* the tick until which it is left out for that */
 	__u64 chosen;
 	__u64 established;
-	__u64 pass;       /* round-robin: the virtual time of its next turn */
 	__u64 waiting;    /* since when the queue is not empty and nothing is accepted; 0: it is */
+	__u64 unused[3];
 };
 
 struct counters {
+	struct brief brief[MEMBERS];
+	struct pending pending[MEMBERS];
+	__u64 passes[MEMBERS]; /* round-robin: the virtual time of the next turn */
 	struct counter of[MEMBERS];
 };
 

@@ -73,55 +73,60 @@ INLINE int is_open(__u32 state)
 	return state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT;
 }
 
-/* The counter of the member that this mark is of; 0 if the member has gone. */
-INLINE struct counter *counter_of(__u32 member, __u32 generation)
+/* The counters, if the member that this mark is of is still there; else 0. */
+INLINE struct counters *counters_of(__u32 member, __u32 generation)
 {
 	struct counters *counters = the_counters();
-	struct counter *counter;
 
-	if (!counters)
-		return 0;
-	counter = &counters->of[BOUNDED(member)];
-	return counter->generation == generation ? counter : 0;
+	return counters && counters->of[BOUNDED(member)].generation == generation ? counters : 0;
 }
 
-/* What was chosen in this epoch or the one before is on its way no longer. */
-INLINE void arrived(struct counter *counter)
+/* What was chosen in this epoch or the one before is on its way no longer. 0: it was forgotten. */
+INLINE int arrived(struct pending *pending)
 {
-	__u32 at = counter->epoch & 1;
-
-	if (counter->pending[at] > 0)
-		__sync_fetch_and_add(&counter->pending[at], -1);
-	else if (counter->pending[at ^ 1] > 0)
-		__sync_fetch_and_add(&counter->pending[at ^ 1], -1);
+	if (pending->of[0] > 0)
+		__sync_fetch_and_add(&pending->of[0], -1);
+	else if (pending->of[1] > 0)
+		__sync_fetch_and_add(&pending->of[1], -1);
+	else
+		return 0;
+	return 1;
 }
 
 INLINE void count(struct mark *mark)
 {
-	struct counter *counter = counter_of(mark->member, mark->generation);
+	struct counters *counters = counters_of(mark->member, mark->generation);
+	__u32 member = BOUNDED(mark->member);
 
-	if (!counter || mark->flags & COUNTED)
+	if (!counters || mark->flags & COUNTED)
 		return;
 	mark->flags |= COUNTED;
-	__sync_fetch_and_add(&counter->open, 1);
-	__sync_fetch_and_add(&counter->established, 1);
-	arrived(counter);
+	__sync_fetch_and_add(&counters->of[member].open, 1);
+	__sync_fetch_and_add(&counters->of[member].established, 1);
+	if (!arrived(&counters->pending[member]))
+		__sync_fetch_and_add(&counters->brief[member].load, 1);
 }
 
 INLINE void take_back(struct mark *mark, __u64 cookie)
 {
 	struct moved *to = bpf_map_lookup_elem(&moved, &cookie);
-	struct counter *counter;
+	struct counters *counters;
+	__u32 member = mark->member;
 
-	if (to)
-		counter = counter_of(to->member, to->generation);
-	else if (mark->flags & COUNTED)
-		counter = counter_of(mark->member, mark->generation);
-	else
+	if (to) {
+		member = to->member;
+		counters = counters_of(member, to->generation);
+	} else if (mark->flags & COUNTED) {
+		counters = counters_of(member, mark->generation);
+	} else {
 		return;
+	}
+	member = BOUNDED(member);
 	mark->flags &= ~COUNTED;
-	if (counter)
-		__sync_fetch_and_add(&counter->open, -1);
+	if (counters) {
+		__sync_fetch_and_add(&counters->of[member].open, -1);
+		__sync_fetch_and_add(&counters->brief[member].load, -1);
+	}
 	if (to)
 		bpf_map_delete_elem(&moved, &cookie);
 }
@@ -177,8 +182,10 @@ __attribute__((noinline)) __u32 sameport_claim_any(__u32 first)
 }
 
 /* Begins a new life of a number that is claimed: nothing of its predecessor counts. */
-INLINE void begin(struct member *member, struct counter *counter, __u64 owner)
+INLINE void begin(struct member *member, struct counters *counters, __u32 number, __u64 owner)
 {
+	struct counter *counter = &counters->of[BOUNDED(number)];
+
 	member->generation = counter->generation + 1;
 	member->owner = owner;
 	member->adopted = 1;
@@ -186,14 +193,15 @@ INLINE void begin(struct member *member, struct counter *counter, __u64 owner)
 		member->cookies[i] = 0;
 	counter->generation = member->generation;
 	counter->open = 0;
-	counter->pending[0] = 0;
-	counter->pending[1] = 0;
 	counter->hung = 0;
-	counter->until = 0;
 	counter->chosen = 0;
 	counter->established = 0;
-	counter->pass = 0;
 	counter->waiting = 0;
+	counters->pending[BOUNDED(number)].of[0] = 0;
+	counters->pending[BOUNDED(number)].of[1] = 0;
+	counters->brief[BOUNDED(number)].load = 0;
+	counters->brief[BOUNDED(number)].until = 0;
+	counters->passes[BOUNDED(number)] = 0;
 }
 
 /* A new member; its number, or NO_MEMBER if there are 1,024. */
@@ -209,7 +217,7 @@ INLINE __u32 new_member(struct control *control, struct members *members, __u64 
 		return NO_MEMBER;
 	/* A number that has just become free is better left alone for a while. */
 	control->first = number + 1;
-	begin(&members->of[BOUNDED(number)], &counters->of[BOUNDED(number)], owner);
+	begin(&members->of[BOUNDED(number)], counters, number, owner);
 	return number;
 }
 
@@ -237,21 +245,20 @@ INLINE void admit(struct control *control, __u32 number, __u64 identity)
 {
 	__u32 key = (control->active & 1) * 2, weight = control->weight, count;
 	struct table *table = bpf_map_lookup_elem(&tables, &key);
-	struct entry *entry;
 
 	if (!table)
 		return;
 	bpf_spin_lock(&table->lock);
 	count = table->count;
 	if (count < MEMBERS && !table->at[BOUNDED(number)]) {
-		entry = &table->entries[BOUNDED(count)];
-		entry->member = number;
-		entry->weight = weight;
-		entry->inverse = control->inverse;
-		entry->rank = control->rank;
-		entry->place = 0xffffffff;
-		entry->index = count;
-		entry->identity = identity;
+		table->members[BOUNDED(count)] = number;
+		table->weights[BOUNDED(count)] = weight;
+		table->inverses[BOUNDED(count)] = control->inverse;
+		table->ranks[BOUNDED(count)] = control->rank;
+		table->places[BOUNDED(count)] = 0xffffffff;
+		table->identities[BOUNDED(count)] = identity;
+		if (!count || table->greatest < weight)
+			table->greatest = weight;
 		table->uniform = !count || table->uniform == weight ? weight : 0;
 		table->at[BOUNDED(number)] = count + 1;
 		table->count = count + 1;
@@ -314,12 +321,15 @@ INLINE void strike(__u32 key, __u32 number)
 	at = table->at[BOUNDED(number)];
 	last = table->count;
 	if (at && last && at <= last) {
-		struct entry *to = &table->entries[BOUNDED(at - 1)];
-		struct entry *from = &table->entries[BOUNDED(last - 1)];
+		__u32 to = BOUNDED(at - 1), from = BOUNDED(last - 1), moved = table->members[from];
 
-		*to = *from;
-		to->index = at - 1;
-		table->at[BOUNDED(to->member)] = at;
+		table->members[to] = moved;
+		table->weights[to] = table->weights[from];
+		table->inverses[to] = table->inverses[from];
+		table->ranks[to] = table->ranks[from];
+		table->places[to] = table->places[from];
+		table->identities[to] = table->identities[from];
+		table->at[BOUNDED(moved)] = at;
 		table->at[BOUNDED(number)] = 0;
 		table->count = last - 1;
 	}

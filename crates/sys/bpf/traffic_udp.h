@@ -185,7 +185,7 @@ INLINE int is_of_flow(struct sk_reuseport_md *md, struct datagram *it)
 
 INLINE void remember(struct choice *c, struct datagram *it, __u32 index)
 {
-	__u32 member = c->table->entries[BOUNDED(index)].member;
+	__u32 member = member_at(c, index);
 	__u32 now = seconds_at(it->now);
 	struct flow flow = { .member = member, .began = now, .seen = now };
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::error::TrafficError;
-use super::layout::{COUNTED, COUNTED_UNTIL_CLOSE, RawMark, counter, mark, member};
+use super::layout::{COUNTED, COUNTED_UNTIL_CLOSE, RawMark, counter, counters, mark, member};
 use super::state::TrafficState;
 use crate::bpf::socket_iter::{IterFilter, walk};
 use crate::int_hash::IntSet;
@@ -89,9 +89,12 @@ impl TrafficState {
             return Ok(false);
         }
         let generation = self.member(number, member::GENERATION).load(SeqCst);
-        let counter = self.counter(number, counter::OPEN);
+        let load = self.counters.u32(counters::LOADS + 8 * number);
+        let counts = [self.counter(number, counter::OPEN), load];
         // Before the mark: the program that sees the close takes it back.
-        counter.fetch_add(1, SeqCst);
+        for count in counts {
+            count.fetch_add(1, SeqCst);
+        }
         let flags = COUNTED | COUNTED_UNTIL_CLOSE;
         let of = u32::try_from(number).unwrap_or(u32::MAX);
         let marked = self.marks.update(&key, &mark(of, generation, 0, flags));
@@ -101,7 +104,9 @@ impl TrafficState {
         if marked.is_ok() && is_open {
             return Ok(true);
         }
-        counter.fetch_sub(1, SeqCst);
+        for count in counts {
+            count.fetch_sub(1, SeqCst);
+        }
         if marked.is_ok() {
             let _ = self.marks.delete(&key);
         }

@@ -12,7 +12,7 @@ pub(super) const NO_PLACE: u32 = u32::MAX;
 
 /// `struct control`.
 pub(super) mod control {
-    pub(crate) const SIZE: usize = 168;
+    pub(crate) const SIZE: usize = 184;
     pub(crate) const NETNS: usize = 0;
     /// Port in the low half, the number of lanes in the high one.
     pub(crate) const PORT: usize = 8;
@@ -26,7 +26,8 @@ pub(super) mod control {
     pub(crate) const CANARY: usize = 40;
     pub(crate) const PROBES: usize = 44;
     pub(crate) const MISSED: usize = 48;
-    pub(crate) const LANE: usize = 72;
+    pub(crate) const SWEPT: usize = 80;
+    pub(crate) const LANE: usize = 88;
 }
 
 /// `struct lane`.
@@ -37,25 +38,21 @@ pub(super) mod lane {
     pub(crate) const IP: usize = 8;
 }
 
-/// `struct table`.
+/// `struct table`: columns, by index, but `AT` by member.
 pub(super) mod table {
-    pub(crate) const SIZE: usize = ENTRIES + super::MEMBERS * super::entry::SIZE + 8;
+    use super::MEMBERS;
+
+    pub(crate) const SIZE: usize = IDENTITIES + 8 * MEMBERS + 8;
     pub(crate) const COUNT: usize = 0;
     pub(crate) const UNIFORM: usize = 4;
-    pub(crate) const AT: usize = 8;
-    pub(crate) const ENTRIES: usize = AT + 2 * super::MEMBERS;
-}
-
-/// `struct entry`.
-pub(super) mod entry {
-    pub(crate) const SIZE: usize = 32;
-    pub(crate) const MEMBER: usize = 0;
-    pub(crate) const WEIGHT: usize = 4;
-    pub(crate) const INVERSE: usize = 8;
-    pub(crate) const RANK: usize = 12;
-    pub(crate) const PLACE: usize = 16;
-    pub(crate) const INDEX: usize = 20;
-    pub(crate) const IDENTITY: usize = 24;
+    pub(crate) const GREATEST: usize = 8;
+    pub(crate) const AT: usize = 16;
+    pub(crate) const INDEXED: usize = AT + 2 * MEMBERS;
+    pub(crate) const WEIGHTS: usize = INDEXED + 2 * MEMBERS;
+    pub(crate) const INVERSES: usize = WEIGHTS + 4 * MEMBERS;
+    pub(crate) const RANKS: usize = INVERSES + 4 * MEMBERS;
+    pub(crate) const PLACES: usize = RANKS + 4 * MEMBERS;
+    pub(crate) const IDENTITIES: usize = PLACES + 4 * MEMBERS;
 }
 
 /// `struct member`.
@@ -70,19 +67,28 @@ pub(super) mod member {
     pub(crate) const CLAIMED: u32 = 1 << 16;
 }
 
+/// `struct counters`: columns, by member.
+pub(super) mod counters {
+    use super::{MEMBERS, counter};
+
+    pub(crate) const SIZE: usize = OF + MEMBERS * counter::SIZE;
+    /// Two numbers of four bytes each: the load, and the tick until which it is left out.
+    pub(crate) const LOADS: usize = 0;
+    /// Two numbers of four bytes each.
+    pub(crate) const PENDING: usize = LOADS + 8 * MEMBERS;
+    pub(crate) const PASSES: usize = PENDING + 8 * MEMBERS;
+    pub(crate) const OF: usize = PASSES + 8 * MEMBERS;
+}
+
 /// `struct counter`.
 pub(super) mod counter {
     pub(crate) const SIZE: usize = 64;
     pub(crate) const GENERATION: usize = 0;
     pub(crate) const OPEN: usize = 4;
-    pub(crate) const EPOCH: usize = 8;
-    pub(crate) const PENDING: usize = 12;
-    pub(crate) const HUNG: usize = 24;
-    pub(crate) const UNTIL: usize = 28;
-    pub(crate) const CHOSEN: usize = 32;
-    pub(crate) const ESTABLISHED: usize = 40;
-    pub(crate) const PASS: usize = 48;
-    pub(crate) const WAITING: usize = 56;
+    pub(crate) const HUNG: usize = 12;
+    pub(crate) const CHOSEN: usize = 16;
+    pub(crate) const ESTABLISHED: usize = 24;
+    pub(crate) const WAITING: usize = 32;
 }
 
 /// `struct mark`: member, generation, lane, flags.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use rustix::time::ClockId;
 
-use super::layout::{LANES, MEMBERS, control, counter, member, table};
+use super::layout::{LANES, MEMBERS, control, counter, counters, member, table};
 use super::state::TrafficState;
 
 /// A member, as it is now.
@@ -54,7 +54,7 @@ impl TrafficState {
             + u64::try_from(now.tv_nsec).unwrap_or(0);
         let members = self.used().map(|number| {
             let counter = |field| self.counter(number, field).load(SeqCst);
-            let long = |field| self.counters.u64(number * counter::SIZE + field).load(SeqCst);
+            let long = |field| self.long(number, field).load(SeqCst);
             let cookies = (0..LANES).map(|lane| self.cookie(number, lane));
             let hung = counter(counter::HUNG);
             MemberCounts {
@@ -77,18 +77,18 @@ impl TrafficState {
         }
     }
 
-    /// As `load_of` in `bpf/traffic.bpf.c`.
+    /// What the next choice will not forget, as `forget` in `bpf/traffic.bpf.c`.
     fn pending(&self, number: usize, nanoseconds: u64) -> u32 {
-        let field = |field| self.counter(number, field).load(SeqCst);
         let epoch = u32::try_from(nanoseconds >> 29 & u64::from(u32::MAX)).unwrap_or(0);
-        let of = field(counter::EPOCH);
+        let swept = self.control.u32(control::SWEPT).load(SeqCst);
         let at = |epoch: u32| {
-            let pending = field(counter::PENDING + if epoch & 1 == 1 { 4 } else { 0 });
+            let at = counters::PENDING + 8 * number + if epoch & 1 == 1 { 4 } else { 0 };
+            let pending = self.counters.u32(at).load(SeqCst);
             u32::try_from(pending.cast_signed()).unwrap_or(0)
         };
-        match epoch.wrapping_sub(of) {
-            0 => at(of) + at(!of),
-            1 => at(of),
+        match epoch.wrapping_sub(swept) {
+            0 => at(swept) + at(!swept),
+            1 => at(swept),
             _ => 0,
         }
     }

@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use sameport_policy::traffic::plan::{Newcomers, TrafficPlan};
 
 use super::error::{TrafficError, TrafficResult};
-use super::layout::{self, LANES, MEMBERS, RECORD, control, counter, lane, mark, member, table};
+use super::layout::{
+    self, LANES, MEMBERS, RECORD, control, counter, counters, lane, mark, member, table,
+};
 use super::mapping::SharedMap;
 use super::pins::TrafficKey;
 use super::table::{bytes, entries};
@@ -58,7 +60,7 @@ impl TrafficState {
             key,
             control: shared("control", control::SIZE)?,
             members: shared("members", MEMBERS * member::SIZE)?,
-            counters: shared("counters", MEMBERS * counter::SIZE)?,
+            counters: shared("counters", counters::SIZE)?,
             tables: map("tables", 4, table::SIZE)?,
             listeners: map("listeners", 4, 8)?,
             marks: map("marks", 4, size_of::<layout::RawMark>())?,
@@ -143,7 +145,12 @@ impl TrafficState {
     }
 
     pub(super) fn counter(&self, number: usize, field: usize) -> &std::sync::atomic::AtomicU32 {
-        self.counters.u32(number * counter::SIZE + field)
+        self.counters.u32(counters::OF + number * counter::SIZE + field)
+    }
+
+    /// `struct counter` of a member, a field of eight bytes.
+    pub(super) fn long(&self, number: usize, field: usize) -> &std::sync::atomic::AtomicU64 {
+        self.counters.u64(counters::OF + number * counter::SIZE + field)
     }
 
     /// The lane of the socket's address, which is made if there is none.
@@ -320,13 +327,14 @@ impl TrafficState {
             self.members.u64(number * member::SIZE + member::COOKIES + 8 * lane).store(0, SeqCst);
         }
         self.counter(number, counter::GENERATION).store(generation, SeqCst);
-        for field in
-            [counter::OPEN, counter::PENDING, counter::PENDING + 4, counter::HUNG, counter::UNTIL]
-        {
+        for field in [counter::OPEN, counter::HUNG] {
             self.counter(number, field).store(0, SeqCst);
         }
-        for field in [counter::CHOSEN, counter::ESTABLISHED, counter::PASS, counter::WAITING] {
-            self.counters.u64(number * counter::SIZE + field).store(0, SeqCst);
+        for field in [counter::CHOSEN, counter::ESTABLISHED, counter::WAITING] {
+            self.long(number, field).store(0, SeqCst);
+        }
+        for column in [counters::LOADS, counters::PENDING, counters::PASSES] {
+            self.counters.u64(column + 8 * number).store(0, SeqCst);
         }
         Some(number)
     }

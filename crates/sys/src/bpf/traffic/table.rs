@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sameport_policy::traffic::plan::{Newcomers, TrafficPlan};
 
-use super::layout::{self, NO_PLACE, entry, put, table};
+use super::layout::{self, NO_PLACE, put, table};
 
 /// No weight is greater: a choice divides a load by it, and the quotient needs digits.
 const GREATEST: u32 = 1 << 20;
@@ -88,19 +88,26 @@ pub(super) fn bytes(entries: &[TableEntry]) -> Vec<u8> {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     put(&mut bytes, table::COUNT, number(entries.len()));
     put(&mut bytes, table::UNIFORM, if uniform { first } else { 0 });
+    let greatest = entries.iter().map(|entry| entry.weight).max();
+    put(&mut bytes, table::GREATEST, greatest.unwrap_or(0));
     for (index, of) in entries.iter().enumerate() {
-        let at = table::ENTRIES + index * entry::SIZE;
-        put(&mut bytes, at + entry::MEMBER, of.member);
-        put(&mut bytes, at + entry::WEIGHT, of.weight);
-        put(&mut bytes, at + entry::INVERSE, layout::inverse(of.weight));
-        put(&mut bytes, at + entry::RANK, of.rank);
-        put(&mut bytes, at + entry::PLACE, of.place);
-        put(&mut bytes, at + entry::INDEX, number(index));
-        let identity = at + entry::IDENTITY;
+        for (column, value) in [
+            (table::WEIGHTS, of.weight),
+            (table::INVERSES, layout::inverse(of.weight)),
+            (table::RANKS, of.rank),
+            (table::PLACES, of.place),
+        ] {
+            put(&mut bytes, column + 4 * index, value);
+        }
+        let identity = table::IDENTITIES + 8 * index;
         bytes[identity..identity + 8].copy_from_slice(&of.identity.to_le_bytes());
-        let position = table::AT + 2 * usize::try_from(of.member).unwrap_or(0);
-        let one_more = u16::try_from(index + 1).unwrap_or(0);
-        bytes[position..position + 2].copy_from_slice(&one_more.to_le_bytes());
+        let short = |n: usize| u16::try_from(n).unwrap_or(0).to_le_bytes();
+        let member = usize::try_from(of.member).unwrap_or(0);
+        for (at, value) in
+            [(table::INDEXED + 2 * index, member), (table::AT + 2 * member, index + 1)]
+        {
+            bytes[at..at + 2].copy_from_slice(&short(value));
+        }
     }
     bytes
 }

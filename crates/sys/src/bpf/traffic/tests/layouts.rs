@@ -2,7 +2,7 @@
 
 use crate::bpf::socket_iter::btf::Btf;
 use crate::bpf::traffic::layout::{
-    LANES, MEMBERS, RECORD, RawMark, control, counter, entry, lane, member, table,
+    LANES, MEMBERS, RECORD, RawMark, control, counter, counters, lane, member, table,
 };
 use crate::bpf::traffic::object::{CHOICE, COUNT};
 
@@ -32,7 +32,7 @@ fn both_sides_agree_about_every_structure() {
     for (object, more) in [(CHOICE, None), (COUNT, Some(("mark", size_of::<RawMark>())))] {
         let bytes = section(object, ".BTF");
         let names =
-            ["control", "lane", "table", "entry", "member", "members", "counter", "counters"];
+            ["control", "lane", "table", "brief", "member", "members", "counter", "counters"];
         let mut wanted: Vec<_> = names.to_vec();
         wanted.extend(more.map(|(name, _)| name));
         wanted.extend(more.map(|_| "record"));
@@ -41,11 +41,10 @@ fn both_sides_agree_about_every_structure() {
             ("control", control::SIZE),
             ("lane", lane::SIZE),
             ("table", table::SIZE),
-            ("entry", entry::SIZE),
             ("member", member::SIZE),
             ("members", MEMBERS * member::SIZE),
             ("counter", counter::SIZE),
-            ("counters", MEMBERS * counter::SIZE),
+            ("counters", counters::SIZE),
         ];
         let sizes = sizes.into_iter().chain(more).chain(more.map(|_| ("record", RECORD)));
         for (name, size) in sizes {
@@ -64,6 +63,7 @@ fn both_sides_agree_about_every_structure() {
             ("control:canary", control::CANARY),
             ("control:probes", control::PROBES),
             ("control:missed", control::MISSED),
+            ("control:swept", control::SWEPT),
             ("control:lane", control::LANE),
             ("lane:family", lane::FAMILY),
             ("lane:device", lane::DEVICE),
@@ -71,28 +71,27 @@ fn both_sides_agree_about_every_structure() {
             ("table:count", table::COUNT),
             ("table:uniform", table::UNIFORM),
             ("table:at", table::AT),
-            ("table:entries", table::ENTRIES),
-            ("entry:member", entry::MEMBER),
-            ("entry:weight", entry::WEIGHT),
-            ("entry:inverse", entry::INVERSE),
-            ("entry:rank", entry::RANK),
-            ("entry:place", entry::PLACE),
-            ("entry:index", entry::INDEX),
-            ("entry:identity", entry::IDENTITY),
+            ("table:greatest", table::GREATEST),
+            ("table:members", table::INDEXED),
+            ("table:weights", table::WEIGHTS),
+            ("table:inverses", table::INVERSES),
+            ("table:ranks", table::RANKS),
+            ("table:places", table::PLACES),
+            ("table:identities", table::IDENTITIES),
             ("member:cookies", member::COOKIES),
             ("member:owner", member::OWNER),
             ("member:generation", member::GENERATION),
             ("member:sockets", member::SOCKETS),
             ("member:adopted", member::ADOPTED),
+            ("counters:brief", counters::LOADS),
+            ("counters:pending", counters::PENDING),
+            ("counters:passes", counters::PASSES),
+            ("counters:of", counters::OF),
             ("counter:generation", counter::GENERATION),
             ("counter:open", counter::OPEN),
-            ("counter:epoch", counter::EPOCH),
-            ("counter:pending", counter::PENDING),
             ("counter:hung", counter::HUNG),
-            ("counter:until", counter::UNTIL),
             ("counter:chosen", counter::CHOSEN),
             ("counter:established", counter::ESTABLISHED),
-            ("counter:pass", counter::PASS),
             ("counter:waiting", counter::WAITING),
         ];
         for (name, offset) in offsets {
