@@ -118,10 +118,10 @@ fn what_is_at_the_path_and_not_of_this_version_is_replaced_on_request_only() {
     let Some(fixture) = TrafficFixture::new("steer-pins") else { return };
     let members = fixture.members(2, &["127.0.0.1"]);
     fixture.ok(&format!("steer {PORT} random"));
-    let path = fixture.shell(&format!("echo {PINS}/v1-*-tcp-{PORT}"));
+    let path = fixture.shell(&format!("echo {PINS}/v2-*-tcp-{PORT}"));
     let path = path.trim();
     // Of another version.
-    fixture.shell(&format!("mv {path} {}", path.replace("/v1-", "/v0-")));
+    fixture.shell(&format!("mv {path} {}", path.replace("/v2-", "/v0-")));
     let error = "is the state of another version of sameport";
     fixture.fails(&format!("steer {PORT} random"), 1, error, "off` removes it");
     fixture.fails(&format!("drain {PORT} {}", members.pids[0]), 1, error, "off` removes it");
@@ -130,7 +130,7 @@ fn what_is_at_the_path_and_not_of_this_version_is_replaced_on_request_only() {
     fixture.ok(&format!("steer {PORT} off"));
     assert_eq!(fixture.shell(&format!("ls {PINS} 2>/dev/null || true")), "");
     fixture.ok(&format!("steer {PORT} random"));
-    fixture.shell(&format!("mv {path} {}", path.replace("/v1-", "/v9-")));
+    fixture.shell(&format!("mv {path} {}", path.replace("/v2-", "/v9-")));
     fixture.ok(&format!("steer {PORT} round-robin --replace"));
     assert_eq!(fixture.shell(&format!("ls {PINS}")).lines().count(), 1);
     assert_eq!(fixture.connect(10, "127.0.0.1").values().copied().collect::<Vec<_>>(), [5, 5]);
@@ -194,7 +194,7 @@ fn a_group_that_ends_meanwhile_leaves_no_state_that_is_in_the_way() {
     // What it cannot read, it leaves to the user.
     let members = fixture.members(2, &["127.0.0.1"]);
     fixture.ok(&format!("steer {PORT} on"));
-    fixture.shell(&format!("cd {PINS} && mv v1-* $(echo v1-* | sed s/v1/v0/)"));
+    fixture.shell(&format!("cd {PINS} && mv v2-* $(echo v2-* | sed s/v2/v0/)"));
     fixture.end(members);
     fixture.fails(&format!("steer {PORT}"), 1, &error, &format!("`sameport steer {PORT} off`"));
     let done = fixture.ok(&format!("steer {PORT} off"));

@@ -1,7 +1,7 @@
 //! The structures of `bpf/traffic.h`: where each number is, in bytes. Little-endian, as the objects.
 
 /// The version of everything below, in the name of each directory of pins. Another version is another layout.
-pub(super) const LAYOUT: &str = "v1";
+pub(super) const LAYOUT: &str = "v2";
 
 /// The most members of a port.
 pub(super) const MEMBERS: usize = 1024;

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn the_name_of_a_directory_has_its_layout_and_its_key() {
         let key = TrafficKey { netns: 7, protocol: Protocol::Udp, port: 443 };
-        assert!(key.path().ends_with("traffic/v1-7-udp-443"));
+        assert!(key.path().ends_with("traffic/v2-7-udp-443"));
         assert_eq!(TrafficKey::parse("v1-7-udp-443"), Some(("v1", key)));
         assert_eq!(TrafficKey::parse("v23-7-udp-443"), Some(("v23", key)));
         for name in

@@ -21,7 +21,7 @@ fn what_is_at_the_path_and_not_of_this_version_is_named_and_replaced_on_request(
     in_netns("traffic-pins", || {
         let listeners: Vec<_> = (0..2).map(|_| listener(ADDRESS)).collect();
         let path = key(PORT).path();
-        let name = path.file_name().unwrap().to_str().unwrap().replacen("v1-", "v0-", 1);
+        let name = path.file_name().unwrap().to_str().unwrap().replacen("v2-", "v0-", 1);
         let other = path.with_file_name(name);
         crate::bpf::pin_dir::create(&other).unwrap();
         let error = attempt(&listeners, false).unwrap_err();
