@@ -1,7 +1,7 @@
 //! The parts that several verbs share: parsers of arguments, and the lists of exit codes and of
 //! environment variables in help and manual.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -156,9 +156,18 @@ pub(crate) fn number<T: TryFrom<u64>>(
     }
 }
 
-/// Parses `NAME=VALUE`, which need not be UTF-8.
+/// Parses `NAME=VALUE`, which need not be UTF-8, or `NAME`, whose value is that of this process: a command
+/// line can be read by every user, an environment cannot.
 pub(crate) fn variable_parser() -> impl TypedValueParser<Value = (OsString, OsString)> {
     OsStringValueParser::new().try_map(|text| {
+        let own = match text.as_encoded_bytes().contains(&b'=') {
+            true => None,
+            false => std::env::var_os(&text),
+        };
+        let text = match own {
+            None => text,
+            Some(value) => [text.as_os_str(), &value].join(OsStr::new("=")),
+        };
         let bytes = text.as_encoded_bytes();
         let at = launch::variable(bytes)?;
         Ok::<_, &str>((os_string(&bytes[..at]), os_string(&bytes[at + 1..])))

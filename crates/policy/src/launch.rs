@@ -52,7 +52,7 @@ pub fn numeric_id(text: &str) -> Option<u32> {
 pub fn variable(text: &[u8]) -> Result<usize, &'static str> {
     let at = text.iter().position(|byte| *byte == b'=').filter(|at| *at > 0);
     let Some(at) = at.filter(|_| !text.contains(&0)) else {
-        return Err("write NAME=VALUE; NAME= sets an empty value");
+        return Err("write NAME=VALUE, or NAME if it is set here; NAME= sets an empty value");
     };
     let name = &text[..at];
     let is_reserved = |prefix: &&[u8]| name.starts_with(prefix);

@@ -30,6 +30,7 @@ pub mod sandbox;
 pub mod seccomp;
 #[cfg(feature = "serde")]
 mod serialize;
+pub mod services;
 pub mod spelling;
 pub mod stop_signal;
 pub mod systemd;

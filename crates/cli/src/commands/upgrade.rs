@@ -60,7 +60,8 @@ pub(crate) struct Args {
     /// Start the new workers in this directory; later restarts follow its symbolic links anew
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
-    /// Set a variable in the environment of the new workers; can be repeated
+    /// Set a variable in the environment of the new workers, without `=VALUE` to the value that it has here; can
+    /// be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable_parser())]
     env: Vec<(OsString, OsString)>,
     /// The new program and its arguments, after `--` [default with --directory or --env: as before]

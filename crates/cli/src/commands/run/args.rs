@@ -115,7 +115,8 @@ pub(super) struct LaunchArgs {
     /// Run the command in this directory; each start follows its symbolic links anew
     #[arg(long, value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,
-    /// Set a variable in the command's environment; can be repeated
+    /// Set a variable in the command's environment; without `=VALUE` to the value that it has here, which other
+    /// users then do not see; can be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable_parser())]
     pub(super) env: Vec<(OsString, OsString)>,
 }
