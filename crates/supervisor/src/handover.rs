@@ -22,6 +22,7 @@ use sameport_sys::process;
 use sameport_sys::process::startup::StartupState;
 use serde::{Deserialize, Serialize};
 
+use crate::control::counters::RunCounters;
 use crate::control::protocol::{PortRules, TrafficPort};
 use crate::control::{InheritedControlSocket, RunInfo};
 use crate::launch::LaunchOptions;
@@ -79,6 +80,9 @@ pub(crate) struct HandoverLifecycle {
     /// The canary. Earlier builds do not write it, and end its workers.
     #[serde(default)]
     pub canary: Option<HandoverCanary>,
+    /// What the run has counted. Earlier builds do not write it.
+    #[serde(default)]
+    pub counters: RunCounters,
 }
 
 /// A canary whose workers serve.

@@ -15,6 +15,7 @@ use sameport_sys::{Errno, ProcessIdentity, guarded, inspect, process};
 
 use crate::control::RunRecord;
 use crate::control::continuation::RecordedWorker;
+use crate::control::counters::RunCounters;
 use crate::control::protocol::PortRules;
 use crate::error::{RunError, TakeoverError};
 use crate::plan::{NamedOptions, RunBegin, RunPlan};
@@ -34,6 +35,8 @@ pub(crate) struct Orphans {
     pub(crate) groups: Vec<Vec<u64>>,
     /// The policies that requests had set for single ports.
     pub(crate) traffic: Vec<PortRules>,
+    /// What the run had counted.
+    pub(crate) counters: RunCounters,
 }
 
 #[derive(Debug)]
@@ -90,6 +93,7 @@ impl Orphans {
             sockets: vec![],
             groups: vec![],
             traffic: vec![],
+            counters: record.history.counters.restored(),
         };
         if named.hold {
             let known = continuation.as_ref().map(|it| it.sockets.iter().copied().collect());

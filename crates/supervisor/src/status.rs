@@ -11,6 +11,7 @@ use sameport_policy::model::Address;
 use sameport_sys::netlink;
 
 use crate::control::canary::{CanaryState, CanaryStatus};
+use crate::control::counters::RunCounters;
 use crate::control::protocol::{
     ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus, WorkerTreatment,
 };
@@ -33,6 +34,7 @@ pub(crate) struct StatusFacts<'a> {
     /// First processes.
     pub(crate) pids: &'a BTreeMap<InstanceId, i32>,
     pub(crate) ends: &'a WorkerEnds,
+    pub(crate) counters: &'a RunCounters,
     /// Time on the clock of the lifecycle.
     pub(crate) now: Duration,
 }
@@ -56,6 +58,7 @@ impl StatusFacts<'_> {
             remarks: self.remarks(&addresses),
             treatment: WorkerTreatment {
                 traffic: Vec::new(),
+                counters: self.counters.clone(),
                 drain: Some(self.options.settings.drain.name().to_owned()),
                 drains_itself: self.drains_itself(),
                 log: self.options.log.as_ref().map(Into::into),

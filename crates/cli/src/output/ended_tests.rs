@@ -22,7 +22,7 @@ fn history() -> RunHistory {
         output: vec!["\u{1b}[2Jerror".into()],
     };
     let workers = vec![worker, EndedWorker { ordinal: 2, ..EndedWorker::default() }];
-    RunHistory { log: Some("/var/log/web.log".into()), workers }
+    RunHistory { log: Some("/var/log/web.log".into()), workers, ..RunHistory::default() }
 }
 
 fn ended() -> ClientError {

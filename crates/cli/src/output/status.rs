@@ -1,5 +1,7 @@
 //! The output of `status`: named runs as tables and as JSON.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::canary;
@@ -12,6 +14,7 @@ use super::table::{table, table_within};
 use super::text::{age, cell_list, elapsed, printable, sentence_list};
 use super::traffic;
 use sameport_supervisor::control::client::{ClientError, RunEntry};
+use sameport_supervisor::control::counters::RunCounters;
 use sameport_supervisor::control::protocol::{
     ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus,
 };
@@ -262,8 +265,33 @@ fn run_view<'a>(status: &'a RunStatus, user: &'a str) -> impl Serialize + use<'a
         addresses: addresses,
         remarks: &status.remarks,
         traffic: &status.treatment.traffic,
+        counters: counters_view(&status.treatment.counters),
         canary: status.treatment.canary.as_ref().map(canary::view),
         log: status.treatment.log.as_ref().map(|log| log.to_string_lossy()),
+    }
+}
+
+/// Numbers since the start of the run. A null `code` with a null `signal`: how the worker ended is not known.
+fn counters_view(counters: &RunCounters) -> impl Serialize + use<> {
+    let ends = counters.ends.iter().map(|end| {
+        object! { code: end.code, signal: end.signal, requested: end.requested, count: end.count }
+    });
+    let seconds = |milliseconds: u64| Duration::from_millis(milliseconds).as_secs_f64();
+    let changes = counters.changes.iter().map(|change| {
+        object! {
+            kind: change.kind.clone(),
+            done: change.done,
+            failed: change.failed,
+            seconds: seconds(change.milliseconds),
+        }
+    });
+    object! {
+        starts: counters.starts,
+        restarts: counters.restarts.values().sum::<u64>(),
+        ends: ends.collect::<Vec<_>>(),
+        refused: counters.refused,
+        cut: counters.cut,
+        changes: changes.collect::<Vec<_>>(),
     }
 }
 

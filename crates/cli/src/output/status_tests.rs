@@ -3,6 +3,7 @@
 use sameport_supervisor::control::client::DeadSupervisor;
 use sameport_supervisor::control::{RunHistory, RunInfo, RunRecord};
 
+use sameport_supervisor::control::counters::RunCounters;
 use sameport_supervisor::control::protocol::WorkerTreatment;
 
 use super::*;
@@ -82,6 +83,7 @@ fn status() -> RunStatus {
         ],
         remarks: vec!["the record could not be written: no space left".into()],
         treatment: WorkerTreatment {
+            counters: RunCounters::default(),
             traffic: Vec::new(),
             drain: Some("busy".into()),
             drains_itself: false,

@@ -13,6 +13,7 @@ pub mod codec;
 pub mod command;
 mod connection;
 pub mod continuation;
+pub mod counters;
 #[cfg(test)]
 pub mod fixtures;
 pub mod os_string_serde;

@@ -11,6 +11,7 @@ use sameport_policy::traffic::{
 use serde::{Deserialize, Serialize};
 
 use super::canary::CanaryStatus;
+use super::counters::RunCounters;
 
 /// Version of the protocol. Both ends must have the same.
 pub const VERSION: u32 = 1;
@@ -298,6 +299,9 @@ pub struct WorkerTreatment {
     /// The traffic of its ports that have a policy. Earlier builds do not write it.
     #[serde(default)]
     pub traffic: Vec<TrafficStatus>,
+    /// What the run has counted. Earlier builds do not write it.
+    #[serde(default)]
+    pub counters: RunCounters,
 }
 
 /// The process of a worker. A worker that is being replaced has two.

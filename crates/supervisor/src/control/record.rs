@@ -8,6 +8,7 @@ use sameport_sys::ProcessIdentity;
 use serde::{Deserialize, Serialize};
 
 use super::continuation::{Continuation, RecordedWorker};
+use super::counters::RunCounters;
 
 /// A run, as its supervisor describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub struct RunHistory {
     /// The workers.
     #[serde(default)]
     pub workers: Vec<EndedWorker>,
+    /// What the run has counted. Earlier builds do not write it.
+    #[serde(default)]
+    pub counters: RunCounters,
 }
 
 /// A worker of a run that has ended.

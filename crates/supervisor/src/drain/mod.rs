@@ -80,6 +80,15 @@ enum Stage {
     Finished { cut: usize },
 }
 
+/// The end of a drain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct EndedDrain {
+    /// Number of connections that the end of the worker cut.
+    pub(crate) cut: usize,
+    /// Whether the worker has finished its connections after the stop signal by itself.
+    pub(crate) is_proven: bool,
+}
+
 /// A change of a worker that drains.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum DrainEvent {
@@ -163,10 +172,9 @@ impl Drains {
         true
     }
 
-    /// Forgets a worker that ended. Returns whether it has finished its connections after the stop
-    /// signal by itself.
-    pub(crate) fn ended(&mut self, start: InstanceId, exit: Exit, now: Duration) -> bool {
-        let Some(draining) = self.draining.remove(&start) else { return false };
+    /// Forgets a worker that ended.
+    pub(crate) fn ended(&mut self, start: InstanceId, exit: Exit, now: Duration) -> EndedDrain {
+        let Some(draining) = self.draining.remove(&start) else { return EndedDrain::default() };
         let (cut, is_proven) = match draining.stage {
             Stage::Signalled(end) if draining.mode == DrainMode::All => {
                 (end.cut_of(draining.step.open, exit, now), end.is_proven())
@@ -182,7 +190,7 @@ impl Drains {
             let after = now.saturating_sub(draining.watch.since()).as_secs();
             self.cut.insert(start, format!("{cut} {were} cut after {after} s"));
         }
-        is_proven
+        EndedDrain { cut, is_proven }
     }
 
     /// Takes the sentence about the connections that the end of a worker cut.

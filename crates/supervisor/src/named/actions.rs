@@ -104,6 +104,7 @@ impl NamedRun<'_> {
         drop(options);
         let first = FirstProcess { pid: worker.pid, ordinal, detached: false };
         self.workers.first.insert(start, first);
+        self.control.counters.started(ordinal, self.lifecycle.is_canary(start));
         self.pool.started(start, worker.pid);
         if let Some(listener) = worker.listener
             && let Err(error) = self.answer(start, ordinal, listener)

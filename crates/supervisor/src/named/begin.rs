@@ -133,6 +133,7 @@ impl<'a> NamedRun<'a> {
             schedule: Schedule { next_round: state.clock + ROUND, ..Schedule::default() },
             events: Vec::new(),
         };
+        run.control.counters = state.lifecycle.counters.restored();
         run.workers.commands = commands;
         run.pool.restore(&state.sockets, &state.groups).map_err(failed)?;
         run.pool.restore_rules(&state.traffic);

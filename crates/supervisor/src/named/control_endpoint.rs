@@ -6,6 +6,7 @@ use std::time::Duration;
 use sameport_sys::systemd::notify::ServiceManager;
 use tokio::sync::mpsc::Receiver;
 
+use crate::control::counters::RunCounters;
 use crate::control::{ControlSocket, PendingRequest, Responder, RunInfo};
 use crate::service_manager::ManagerReport;
 
@@ -55,6 +56,8 @@ pub(super) struct ControlEndpoint {
     pub(super) stop_signal: Option<i32>,
     pub(super) manager: ManagerReport,
     pub(super) record: RecordSchedule,
+    /// For the status and the record.
+    pub(super) counters: RunCounters,
 }
 
 impl ControlEndpoint {
@@ -73,6 +76,7 @@ impl ControlEndpoint {
             stop_signal: None,
             manager,
             record: RecordSchedule::default(),
+            counters: RunCounters::default(),
         }
     }
 }

@@ -67,6 +67,10 @@ impl NamedRun<'_> {
         // A replacement that starts after a crash gets the held sockets, with what waits in them.
         if !self.lifecycle.is_leaving(start) {
             self.pool.ended(start);
+            if let Some(first) = self.workers.get(start) {
+                let is_canary = self.lifecycle.is_canary(start);
+                self.control.counters.crashed(first.ordinal, is_canary, now);
+            }
         }
         self.workers.detach(start, children.to_vec());
         let actions = self.lifecycle.outlived(start, exit, now);
@@ -74,10 +78,21 @@ impl NamedRun<'_> {
         true
     }
 
+    /// Counts the end of a worker, before the lifecycle hears of it.
+    pub(super) fn count_end(&mut self, start: InstanceId, ordinal: u16, exit: Exit, now: Duration) {
+        let was_told = self.lifecycle.is_leaving(start);
+        self.control.counters.ended(exit, was_told);
+        if !was_told {
+            let is_canary = self.lifecycle.is_canary(start);
+            self.control.counters.crashed(ordinal, is_canary, now);
+        }
+    }
+
     pub(super) fn drain_ended(&mut self, start: InstanceId, exit: Exit, now: Duration) {
         let was_killed = exit == Exit::Signal(u8::try_from(SIGKILL).unwrap_or_default());
-        let is_proven = self.drains.ended(start, exit, now);
-        if is_proven
+        let ended = self.drains.ended(start, exit, now);
+        self.control.counters.cut += u64::try_from(ended.cut).unwrap_or_default();
+        if ended.is_proven
             && !was_killed
             && let Some(command) = self.lifecycle.command(start)
         {

@@ -8,6 +8,7 @@ use sameport_policy::stop_signal::StopSignal;
 use sameport_sys::run_files::EarlierRun;
 
 use crate::control::client;
+use crate::control::counters::RunCounters;
 use crate::control::record::{EndedRun, EndedWorker, RunHistory, StartLine};
 use crate::control::{RunInfo, RunRecord};
 use crate::plan::NamedOptions;
@@ -33,6 +34,7 @@ pub(super) fn of_run(
     RunHistory {
         log: options.log.as_ref().map(Into::into),
         workers: lifecycle.workers().map(worker).collect(),
+        counters: RunCounters::default(),
     }
 }
 

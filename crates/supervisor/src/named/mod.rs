@@ -210,7 +210,7 @@ impl Supervise for NamedRun<'_> {
     }
 
     async fn finish(self, monitor: Monitor<'_>, reports: Receiver<Report>) -> u8 {
-        let history = history::of_run(self.options, &self.lifecycle, &self.workers.ends);
+        let history = self.history();
         let copies = self.lifecycle.copies();
         let Self { interposer, reporter, control, schedule, pool, options, workers, .. } = self;
         let (requested, signal) = (control.stop_requested, control.stop_signal);
@@ -243,6 +243,10 @@ impl NamedRun<'_> {
     fn ready(&mut self, start: InstanceId, now: Duration) {
         self.settle_listeners(start);
         self.workers.ends.ready(start);
+        if let Some(first) = self.workers.get(start) {
+            let is_canary = self.lifecycle.is_canary(start);
+            self.control.counters.ready(first.ordinal, is_canary, now);
+        }
         let actions = self.lifecycle.ready(start, now);
         self.execute(actions, now);
         self.pool.expect(self.lifecycle.addresses());
@@ -333,6 +337,7 @@ impl NamedRun<'_> {
         self.workers.forget_daemons(start);
         if let Some(first) = self.workers.get(start) {
             let was_told = self.lifecycle.is_leaving(start);
+            self.count_end(start, first.ordinal, exit, now);
             self.workers.ends.ended(start, first.ordinal, exit, was_told);
         }
         let actions = self.lifecycle.exited(start, exit, now);

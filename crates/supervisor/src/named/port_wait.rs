@@ -19,6 +19,7 @@ impl NamedRun<'_> {
     pub(super) fn take_refusals(&mut self, monitor: &mut Monitor<'_>) {
         let now = monitor.now();
         for (address, refusal) in monitor.take_refusals() {
+            self.control.counters.refused += 1;
             let Some((holder, inode)) = other_holder(&refusal) else { continue };
             let port = HeldPort { address: address.to_string(), holder };
             let ports = &mut self.schedule.ports;

@@ -124,6 +124,7 @@ impl NamedRun<'_> {
                 last_start: snapshot.last_instance,
                 self_draining: snapshot.self_draining.into_iter().collect(),
                 canary,
+                counters: self.control.counters.clone(),
             },
             clock: now,
             startup: StartupRecord {

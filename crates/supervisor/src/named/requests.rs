@@ -11,7 +11,7 @@ use super::{NamedRun, history};
 use crate::control::protocol::{
     ControlReply, ControlRequest, RunStatus, WorkerTreatment, WorkerUpdate,
 };
-use crate::control::{PendingRequest, client};
+use crate::control::{PendingRequest, RunHistory, client, counters};
 use crate::event::RunEvent;
 use crate::status;
 use crate::workers::WorkerCommand;
@@ -74,6 +74,7 @@ impl NamedRun<'_> {
         if stops || self.lifecycle.accepts_request() {
             self.release_client(now);
         }
+        let kind = counters::kind_of(&request);
         match self.lifecycle.request(request, now) {
             Ok(mut actions) => {
                 // The request before was ended by this one: its client hears so. The client of a stop
@@ -85,6 +86,7 @@ impl NamedRun<'_> {
                 };
                 let done: Vec<Action> = actions.extract_if(.., is_of_before).collect();
                 self.execute(done, now);
+                self.control.counters.began(kind, now);
                 self.control.responders.push(replies);
                 self.execute(actions, now);
             }
@@ -121,6 +123,7 @@ impl NamedRun<'_> {
 
     /// Answers the client of the request.
     pub(super) fn request_done(&mut self, result: Result<(), RequestFailure>, now: Duration) {
+        self.control.counters.finished(result.is_ok(), now);
         if result.is_ok()
             && let Some(WorkerCommand { words, launch }) = self.present_command().cloned()
         {
@@ -244,11 +247,20 @@ impl NamedRun<'_> {
         self.control.record.written(now, begun.elapsed());
     }
 
+    /// What the record and the report about the end say of the run.
+    pub(super) fn history(&self) -> RunHistory {
+        let counters = self.control.counters.clone();
+        RunHistory {
+            counters,
+            ..history::of_run(self.options, &self.lifecycle, &self.workers.ends)
+        }
+    }
+
     /// Writes the record for clients that find the supervisor dead.
     pub(crate) fn write_record(&self) {
         let pids: Vec<i32> = self.workers.pids().into_values().collect();
         // With a full disk the run goes on, and those clients learn less.
-        let history = history::of_run(self.options, &self.lifecycle, &self.workers.ends);
+        let history = self.history();
         let _ = self.control.socket.write_record(&pids, history, self.continuation());
     }
 
@@ -263,6 +275,7 @@ impl NamedRun<'_> {
             pool: &self.pool,
             pids: &self.workers.pids(),
             ends: &self.workers.ends,
+            counters: &self.control.counters,
             now,
         }
         .status();

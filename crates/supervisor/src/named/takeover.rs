@@ -40,6 +40,7 @@ impl NamedRun<'_> {
         let (rules, drained) = (orphans.traffic.clone(), Vec::new());
         self.pool.restore_rules(&HandoverTraffic { rules, drained });
         self.pool.take_over(orphans, holds).map_err(failed)?;
+        self.control.counters = orphans.counters.clone();
         for worker in self.lifecycle.report() {
             let Some(start) = worker.instance else { continue };
             let orphan = orphans.workers.iter().find(|orphan| orphan.start == start);
