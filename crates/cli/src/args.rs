@@ -3,12 +3,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use sameport_policy::addr::{AddrSpec, PortSpec, PortSpecError, Protocol};
-use sameport_policy::bind::verdict::SharedPort;
 use sameport_policy::launch;
+pub(crate) use sameport_policy::option_values::{parse_duration, parse_port, parse_tcp_address};
 
 use crate::error::Failure;
 
@@ -55,35 +54,6 @@ Environment of a program with the library:
 /// Parses a port or an address, as every verb prints it, with a port other than 0.
 pub(crate) fn parse_fixed_port(text: &str) -> Result<PortSpec, PortSpecError> {
     PortSpec::parse_fixed(text)
-}
-
-/// Parses a port of one protocol or of both, as `--port` and `--each` name it.
-///
-/// # Errors
-///
-/// A message that names the part that a port alone does not have.
-pub(crate) fn parse_port(text: &str) -> Result<SharedPort, String> {
-    let spec = PortSpec::parse_fixed(text).map_err(|error| error.to_string())?;
-    let port = SharedPort { port: spec.addr.port, protocol: spec.protocol };
-    if spec.is_port() {
-        Ok(port)
-    } else {
-        Err(format!("a port is for every address: write {port}"))
-    }
-}
-
-/// Parses the address of a TCP listener, with a port other than 0.
-///
-/// # Errors
-///
-/// A message that names the part that a TCP listener cannot have.
-pub(crate) fn parse_tcp_address(text: &str) -> Result<AddrSpec, String> {
-    let spec = PortSpec::parse_fixed(text).map_err(|error| error.to_string())?;
-    match (spec.protocol, spec.device) {
-        (Some(Protocol::Udp), _) => Err("TCP only: write no /udp".into()),
-        (_, Some(device)) => Err(format!("no interface can be named: leave out %{device}")),
-        _ => Ok(spec.addr),
-    }
 }
 
 /// The protocol that an address and an option name together; `None` if neither names one.
@@ -184,31 +154,6 @@ fn os_string(bytes: &[u8]) -> OsString {
     String::from_utf8_lossy(bytes).into_owned().into()
 }
 
-/// Parses a whole number with the unit `ms`, `s`, `m` or `h`; seconds without a unit. At most 24 h.
-///
-/// # Errors
-///
-/// A message with the expected form.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
-    const EXPECTED: &str =
-        "write a number and ms, s, m or h, such as 500ms, 30s or 2m, at most 24h";
-    const DAY: u64 = 24 * 60 * 60 * 1000;
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" | "" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(EXPECTED),
-    };
-    let number: u64 = number.parse().map_err(|_| EXPECTED)?;
-    match number.checked_mul(milliseconds) {
-        Some(total) if total <= DAY => Ok(Duration::from_millis(total)),
-        _ => Err(EXPECTED),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,16 +173,6 @@ mod tests {
         assert!(parse_fixed_port("127.0.0.1:80").is_ok_and(|spec| spec.addr.port == 80));
         for text in ["0", ":0", "[::1]:0", "localhost", "0/tcp"] {
             assert!(parse_fixed_port(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_listener_has_tcp_and_no_interface() {
-        for text in ["80", "80/tcp", "[::1]:80/tcp"] {
-            assert!(parse_tcp_address(text).is_ok_and(|spec| spec.port == 80), "{text}");
-        }
-        for text in ["80/udp", "*%eth0:80", "0/tcp"] {
-            assert!(parse_tcp_address(text).is_err(), "{text}");
         }
     }
 
@@ -272,29 +207,5 @@ mod tests {
             assert_eq!(parse_copies(text).ok(), expected, "{text}");
         }
         assert!(parse_copies("auto").is_ok_and(|copies| (1..=1024).contains(&copies)));
-    }
-
-    #[test]
-    fn durations_are_parsed() {
-        let milliseconds = |text| parse_duration(text).map(|it| it.as_millis()).ok();
-        for (text, expected) in [
-            ("500ms", Some(500)),
-            ("30s", Some(30_000)),
-            ("30", Some(30_000)),
-            ("2m", Some(120_000)),
-            ("24h", Some(86_400_000)),
-            ("0s", Some(0)),
-            ("25h", None),
-            ("", None),
-            ("s", None),
-            ("-1s", None),
-            ("1.5s", None),
-            ("1 s", None),
-            ("1d", None),
-            ("99999999999999999999h", None),
-            ("18446744073709551615h", None),
-        ] {
-            assert_eq!(milliseconds(text), expected, "{text}");
-        }
     }
 }

@@ -23,6 +23,7 @@ pub mod launch;
 pub mod lifecycle;
 pub mod membership;
 pub mod model;
+pub mod option_values;
 pub mod predict;
 pub mod readiness;
 pub mod refusal;

@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
-use sameport_policy::addr::{AddrSpec, Host, PortSpec};
+use sameport_policy::addr::{AddrSpec, PortSpec};
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
 use sameport_policy::bind::verdict::SharedPort;
 use sameport_policy::launch::UserSpec;
 use sameport_policy::model::name::RunName;
-use sameport_policy::readiness::HttpTarget;
+pub(super) use sameport_policy::option_values::ReadyArgument;
+use sameport_policy::option_values::{parse_expected, parse_ready};
 use sameport_policy::traffic::TrafficPolicy;
 
 use super::drain_args::DrainArgs;
 use crate::args::{
-    number, parse_copies, parse_duration, parse_fixed_port, parse_port, parse_tcp_address,
-    variable_parser,
+    number, parse_copies, parse_duration, parse_port, parse_tcp_address, variable_parser,
 };
 
 const EXAMPLES: &str = "\
@@ -147,7 +147,7 @@ pub(super) struct NamedArgs {
     /// Readiness check, in addition to listening on the previous worker's addresses: `tcp` (accepts a
     /// connection), `http:/PATH` or `http://HOST[:PORT]/PATH` (answers 2xx or 3xx), `notify` (sends
     /// READY=1), `exec:CMD` (exits with 0)
-    #[arg(long, value_name = "CHECK", requires = "name", value_parser = ready)]
+    #[arg(long, value_name = "CHECK", requires = "name", value_parser = parse_ready)]
     pub(super) ready: Option<ReadyArgument>,
     /// Time limit for a worker to become ready, such as 500ms, 30s or 2m
     #[arg(long, value_name = "TIME", requires = "name", default_value = "30s",
@@ -187,41 +187,8 @@ pub(super) struct KeepingArgs {
     pub(super) log: Option<PathBuf>,
     /// A worker is ready only when it listens on this port, or on this address and port; can be
     /// repeated [default: the addresses of the last run, or those that it opens within 200 ms]
-    #[arg(long, value_name = "PORT", requires = "name", value_parser = expected)]
+    #[arg(long, value_name = "PORT", requires = "name", value_parser = parse_expected)]
     pub(super) expect: Vec<PortSpec>,
-}
-
-fn expected(text: &str) -> Result<PortSpec, String> {
-    let spec = parse_fixed_port(text).map_err(|error| error.to_string())?;
-    match (&spec.addr.host, &spec.device) {
-        (_, Some(device)) => Err(format!("an interface does not matter: leave out %{device}")),
-        (Host::Name(_), _) => {
-            Err("write PORT, IP:PORT or [IPV6]:PORT: a name is not resolved".into())
-        }
-        _ => Ok(spec),
-    }
-}
-
-/// The values of `--ready`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ReadyArgument {
-    Tcp,
-    Http(HttpTarget),
-    Notify,
-    Exec(OsString),
-}
-
-fn ready(text: &str) -> Result<ReadyArgument, &'static str> {
-    const EXPECTED: &str = "write tcp, http:/PATH, http://HOST[:PORT]/PATH, notify or exec:COMMAND";
-    match text.split_once(':') {
-        None if text == "tcp" => Ok(ReadyArgument::Tcp),
-        None if text == "notify" => Ok(ReadyArgument::Notify),
-        Some(("http", _)) => text.parse().map(ReadyArgument::Http).map_err(|_| EXPECTED),
-        Some(("exec", command)) if !command.trim().is_empty() => {
-            Ok(ReadyArgument::Exec(command.into()))
-        }
-        _ => Err(EXPECTED),
-    }
 }
 
 /// The values of `--policy`.
