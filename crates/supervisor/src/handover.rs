@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sameport_policy::lifecycle::{Canary, CanarySnapshot, InstanceId, ServingWorker, Snapshot};
@@ -23,7 +23,7 @@ use sameport_sys::process::startup::StartupState;
 use serde::{Deserialize, Serialize};
 
 use crate::control::counters::RunCounters;
-use crate::control::protocol::{PortRules, TrafficPort};
+use crate::control::protocol::{ControlReply, FaultKind, PortRules, TrafficPort, WorkerChoice};
 use crate::control::{InheritedControlSocket, RunInfo};
 use crate::launch::LaunchOptions;
 use crate::plan::PROGRAM;
@@ -34,10 +34,13 @@ use crate::workers::WorkerCommand;
 /// know the second name only. Both are set and read, so that `reexec` works between the builds.
 pub const HANDOVER_FD: [&str; 2] = ["SAMEPORT_HANDOVER_FD", "SAMEPORT_LETTER"];
 
+/// The environment variable with which `run` checks its arguments, and starts nothing.
+pub const CHECK: &str = "SAMEPORT_CHECK";
+
 /// Version of the state. Both programs must have the same.
 pub(crate) const VERSION: u32 = 1;
 
-/// Time limit for a program to print its version.
+/// Time limit for a program to print its version, or to check arguments.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that the next program needs. The names in the JSON are fixed: programs of different
@@ -83,6 +86,31 @@ pub(crate) struct HandoverLifecycle {
     /// What the run has counted. Earlier builds do not write it.
     #[serde(default)]
     pub counters: RunCounters,
+    /// The change of the options for which the program is executed. Earlier builds do not write it.
+    #[serde(default)]
+    pub change: Option<HandoverChange>,
+}
+
+/// A change of the options of a run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct HandoverChange {
+    pub workers: WorkerChoice,
+    /// The options to go back to, if the new workers do not become ready.
+    pub before: Option<SupervisorLine>,
+    /// Why these are the options of before again.
+    pub undone: Option<String>,
+}
+
+/// How a supervisor was executed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SupervisorLine {
+    #[serde(with = "crate::control::os_string_serde")]
+    pub arguments: Vec<OsString>,
+    pub directory: OsString,
+    pub environment: Vec<(OsString, OsString)>,
+    /// The policies of single ports, which requests have set.
+    #[serde(default)]
+    pub rules: Vec<PortRules>,
 }
 
 /// A canary whose workers serve.
@@ -308,12 +336,69 @@ pub(crate) fn program(requested: Option<OsString>) -> PathBuf {
 /// Runs `PROGRAM --version`: after `exec` it is too late to find out that the file is not sameport.
 pub(crate) fn check_program(program: &Path) -> Result<(), String> {
     let shown = program.display();
-    let mut child = Command::new(program)
-        .arg("--version")
+    let mut command = Command::new(program);
+    command.arg("--version").stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = ended(program, &mut command)?;
+    let mut version = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        // Output that is not UTF-8 fails the comparison.
+        let _ = stdout.read_to_string(&mut version);
+    }
+    match version.split(' ').next() == Some(PROGRAM) {
+        true => Ok(()),
+        false => Err(format!("{shown} is not a sameport binary")),
+    }
+}
+
+/// Lets the program check the arguments of a run, which begins nothing. The error is what the program
+/// says about them, for the client.
+pub(crate) fn check_line(program: &Path, line: &SupervisorLine) -> Result<(), ControlReply> {
+    /// Most of what a program may say.
+    const MOST: u64 = 16 * 1024;
+    let mut command = Command::new(program);
+    command
+        .args(line.arguments.iter().skip(1))
+        .current_dir(&line.directory)
+        .env_clear()
+        .envs(line.environment.iter().map(|(name, value)| (name, value)))
+        .env(CHECK, "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let failed = |error: String| ControlReply::failed(error, None);
+    let mut child = ended(program, &mut command).map_err(failed)?;
+    let status = child.wait().map_err(|error| failed(error.to_string()))?;
+    if status.success() {
+        return Ok(());
+    }
+    let mut said = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(MOST).read_to_end(&mut said);
+    }
+    let said = String::from_utf8_lossy(&said);
+    let part = |start: &str| said.lines().find_map(|line| line.strip_prefix(start));
+    let error = part("error: ").map_or_else(
+        || format!("{} refuses the arguments: {status}", program.display()),
+        str::to_owned,
+    );
+    Err(ControlReply::Failed {
+        fault: match status.code() {
+            Some(2) => FaultKind::Usage,
+            Some(3) => FaultKind::Unsupported,
+            Some(126) => FaultKind::NotExecutable,
+            Some(127) => FaultKind::NotFound,
+            _ => FaultKind::Other,
+        },
+        error,
+        hint: part("hint: ").map(str::to_owned),
+    })
+}
+
+/// Runs a command to its end.
+fn ended(program: &Path, command: &mut Command) -> Result<Child, String> {
+    let shown = program.display();
+    let mut child = command
         .process_group(0)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("{shown}: {error}"))?;
     let pid = child.id().cast_signed();
@@ -324,17 +409,9 @@ pub(crate) fn check_program(program: &Path) -> Result<(), String> {
             // The event loop reaps the program and its children.
             let _ = process::signal_group(pid, SIGKILL);
             let seconds = VERSION_TIMEOUT.as_secs();
-            return Err(format!("{shown} does not print its version within {seconds} s"));
+            return Err(format!("{shown} does not end within {seconds} s"));
         }
         process::wait_exit(pid, rest).map_err(|errno| format!("{shown}: {errno}"))?;
     }
-    let mut version = String::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        // Output that is not UTF-8 fails the comparison.
-        let _ = stdout.read_to_string(&mut version);
-    }
-    match version.split(' ').next() == Some(PROGRAM) {
-        true => Ok(()),
-        false => Err(format!("{shown} is not a sameport binary")),
-    }
+    Ok(child)
 }

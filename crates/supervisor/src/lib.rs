@@ -47,12 +47,12 @@ pub use error::{
     InheritError, PolicyError, PrivateGroupError, PrivateSocketError, RunError, TakeoverError,
 };
 pub use event::{AnswerTrouble, ContestedTraffic, OutOfReach, Remark, RunEvent};
-pub use handover::HANDOVER_FD;
+pub use handover::{CHECK, HANDOVER_FD};
 pub use launch::{LaunchOptions, UserError, WorkerUser};
 pub use plan::{
     ChildrenMode, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PolicyChoice,
     PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan, SharingScope,
     TrafficOptions,
 };
-pub use run::run;
+pub use run::{check, run};
 pub use traffic::TrafficRecord;

@@ -84,6 +84,20 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
     Ok(code)
 }
 
+/// Checks what [`run`] checks before it starts a worker, except what a run that serves already has.
+///
+/// # Errors
+///
+/// See [`RunError`].
+pub fn check(plan: &RunPlan) -> Result<(), RunError> {
+    check_addresses(&plan.bind_options)?;
+    RunTraffic::of(plan)?;
+    match plan.interposer {
+        InterposerChoice::Only(kind) => RunTraffic::of(plan)?.check_interposer(plan, kind),
+        InterposerChoice::Auto => Ok(()),
+    }
+}
+
 /// The search for an interposer that works here.
 struct Attempt<'a> {
     plan: &'a RunPlan,

@@ -63,6 +63,7 @@ impl StatusFacts<'_> {
                 drains_itself: self.drains_itself(),
                 log: self.options.log.as_ref().map(Into::into),
                 canary: self.canary(),
+                start: None,
             },
         }
     }

@@ -97,7 +97,7 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
         }
         ClientError::Failed { fault, error, hint } => {
             let kind = match fault {
-                FaultKind::Other => ExitKind::Failed,
+                FaultKind::Other | FaultKind::Busy => ExitKind::Failed,
                 FaultKind::NotFound => ExitKind::NotFound,
                 FaultKind::NotExecutable => ExitKind::NotExecutable,
                 FaultKind::Usage => ExitKind::Usage,

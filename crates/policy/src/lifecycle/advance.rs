@@ -22,8 +22,8 @@ impl Lifecycle {
             Some(ActiveRequest::Restart { surge, remaining, in_progress }) => {
                 self.advance_restart(surge, remaining, in_progress, now, actions);
             }
-            Some(ActiveRequest::Upgrade { command, old_command, remaining }) => {
-                self.advance_upgrade(command, old_command, remaining, now, actions);
+            Some(ActiveRequest::Upgrade { command, old_command, remaining, moves }) => {
+                self.advance_upgrade(command, (old_command, moves), remaining, now, actions);
             }
             Some(ActiveRequest::Canary { remaining }) => {
                 self.advance_canary(remaining, now, actions);
@@ -126,7 +126,7 @@ impl Lifecycle {
     fn advance_upgrade(
         &mut self,
         command: usize,
-        old_command: usize,
+        (old_command, moves): (usize, bool),
         mut remaining: BTreeSet<Place>,
         now: Duration,
         actions: &mut Vec<Action>,
@@ -138,6 +138,9 @@ impl Lifecycle {
             .filter_map(|slot| slot.replacement)
             .any(|id| is_new(&id) && self.phase(id) != Some(Phase::Ready));
         if !in_progress && let Some(place) = remaining.pop_first() {
+            // The start looks at the request.
+            let next = ActiveRequest::Upgrade { command, old_command, remaining, moves };
+            self.active_request = Some(next);
             if let Some(slot) = self.slots.get_mut(&place) {
                 slot.command = command;
                 slot.crashes = 0;
@@ -147,11 +150,11 @@ impl Lifecycle {
                 }
                 self.start(place, now, actions);
             }
-            self.active_request = Some(ActiveRequest::Upgrade { command, old_command, remaining });
             return;
         }
         if in_progress || !remaining.is_empty() || !self.canary_is_settled() {
-            self.active_request = Some(ActiveRequest::Upgrade { command, old_command, remaining });
+            let next = ActiveRequest::Upgrade { command, old_command, remaining, moves };
+            self.active_request = Some(next);
             return;
         }
         // All new instances are ready: what remains is a restart whose old instances end.

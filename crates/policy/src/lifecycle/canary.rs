@@ -110,6 +110,7 @@ impl Lifecycle {
             command: canary.command,
             old_command: self.main_command(),
             remaining: others.copied().collect(),
+            moves: false,
         });
     }
 

@@ -81,6 +81,7 @@ impl Lifecycle {
 
     /// Starts an instance of a worker, as the replacement of the serving one, if any.
     pub(super) fn start(&mut self, place: Place, now: Duration, actions: &mut Vec<Action>) {
+        let moves = self.moves();
         let Some(slot) = self.slots.get_mut(&place) else { return };
         self.last_instance += 1;
         let id = self.last_instance;
@@ -94,7 +95,10 @@ impl Lifecycle {
             since: now,
             phase: Phase::Starting { checking: false },
             listening: BTreeSet::new(),
-            required: slot.addresses.clone(),
+            required: match moves == Some(command) {
+                true => BTreeSet::new(),
+                false => slot.addresses.clone(),
+            },
             must_listen: self.settings.must_listen,
             silence_reported: false,
             check_result: None,

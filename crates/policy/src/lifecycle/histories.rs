@@ -27,6 +27,7 @@ fn event() -> impl Strategy<Value = RandomEvent> {
     let request = prop_oneof![
         (0u16..4).prop_map(|surge| RunRequest::Restart { surge: Some(surge), now: false }),
         (0usize..3).prop_map(|command| RunRequest::Upgrade { command }),
+        (0usize..3).prop_map(|command| RunRequest::Move { command }),
         (1u16..5).prop_map(|copies| RunRequest::Scale { copies }),
         (0usize..3, 1u16..10_000, 0u16..2).prop_map(|(command, per_10000, promotes)| {
             let promotes_after = (promotes > 0).then_some(at(500));

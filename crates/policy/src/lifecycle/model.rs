@@ -235,6 +235,11 @@ pub enum RunRequest {
         /// The index of the run's command.
         command: usize,
     },
+    /// The same, and the new workers need not listen on the addresses of the old ones.
+    Move {
+        /// The index of the run's command.
+        command: usize,
+    },
     /// Start workers of another command beside those of the run, with a share of new connections.
     Canary {
         /// The index of the run's command.

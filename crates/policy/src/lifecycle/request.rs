@@ -32,9 +32,10 @@ impl Lifecycle {
             return Err(RequestRefusal::Stopping);
         }
         match (&request, self.canary.is_some()) {
-            (RunRequest::Upgrade { .. } | RunRequest::Canary { .. }, true) => {
-                return Err(RequestRefusal::Canary);
-            }
+            (
+                RunRequest::Upgrade { .. } | RunRequest::Move { .. } | RunRequest::Canary { .. },
+                true,
+            ) => return Err(RequestRefusal::Canary),
             (RunRequest::Promote | RunRequest::RollBack, false) => {
                 return Err(RequestRefusal::NoCanary);
             }
@@ -56,13 +57,8 @@ impl Lifecycle {
                 self.active_request =
                     Some(ActiveRequest::Restart { surge, remaining, in_progress: BTreeSet::new() });
             }
-            RunRequest::Upgrade { command } => {
-                self.canary_end = None;
-                let old_command = self.main_command();
-                let remaining = self.slots.keys().copied().collect();
-                self.active_request =
-                    Some(ActiveRequest::Upgrade { command, old_command, remaining });
-            }
+            RunRequest::Upgrade { command } => self.begin_upgrade(command, false),
+            RunRequest::Move { command } => self.begin_upgrade(command, true),
             RunRequest::Scale { copies } => self.scale(copies, now, &mut actions),
             RunRequest::Canary { command, share, promotes_after } => {
                 self.begin_canary(command, share, promotes_after);
@@ -72,6 +68,14 @@ impl Lifecycle {
         }
         self.advance(now, &mut actions);
         Ok(actions)
+    }
+
+    fn begin_upgrade(&mut self, command: usize, moves: bool) {
+        self.canary_end = None;
+        let old_command = self.main_command();
+        let remaining = self.slots.keys().copied().collect();
+        self.active_request =
+            Some(ActiveRequest::Upgrade { command, old_command, remaining, moves });
     }
 
     /// Reports the end of a request of which only drains remain: another request may begin.

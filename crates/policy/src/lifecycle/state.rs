@@ -45,6 +45,8 @@ pub(super) enum ActiveRequest {
         command: usize,
         old_command: usize,
         remaining: BTreeSet<Place>,
+        /// Whether the new instances may listen on other addresses than the old ones.
+        moves: bool,
     },
     /// New workers become ready, or surplus ones end.
     Scale {
@@ -119,6 +121,14 @@ impl Lifecycle {
     #[must_use]
     pub fn has_request(&self) -> bool {
         self.active_request.is_some()
+    }
+
+    /// The command whose new workers may listen on other addresses than those that they replace.
+    pub(super) fn moves(&self) -> Option<usize> {
+        match self.active_request {
+            Some(ActiveRequest::Upgrade { command, moves: true, .. }) => Some(command),
+            _ => None,
+        }
     }
 
     /// Whether a worker must listen on this address.

@@ -32,6 +32,7 @@ pub const OPTIONS: &[&str] = &[
     "map",
     "max-restarts",
     "name",
+    "origin",
     "policy",
     "port",
     "queue",

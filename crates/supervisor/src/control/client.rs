@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sameport_policy::model::name::RunName;
 use sameport_policy::traffic::TrafficStatus;
@@ -12,7 +12,9 @@ use sameport_sys::{guarded, run_files, users};
 
 pub use super::client_error::{ClientError, DeadSupervisor};
 use super::connection::Connection;
-use super::protocol::{ControlReply, ControlRequest, RunStatus, TrafficPort, WorkerUpdate};
+use super::protocol::{
+    ControlReply, ControlRequest, FaultKind, Reconfigure, RunStatus, TrafficPort, WorkerUpdate,
+};
 use super::record::RunRecord;
 
 /// Time limit for a supervisor to accept a request and to send its status.
@@ -20,6 +22,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same for a supervisor of another user, which may be slow on purpose.
 const FOREIGN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time limit for a run to become quiet before its options change, and for a change to be undone.
+const SETTLING: Duration = Duration::from_secs(60);
+
+/// Interval of attempts meanwhile.
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Maximum number of supervisors to query in parallel.
 const MAX_THREADS: usize = 16;
@@ -244,6 +252,62 @@ impl Client {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Lets a run have other options, and waits until its workers have them. `hear` gets the updates.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]. The run has the options of before.
+    pub fn reconfigure(
+        &self,
+        name: &RunName,
+        request: Reconfigure,
+        hear: &mut dyn FnMut(&WorkerUpdate),
+    ) -> Result<(), ClientError> {
+        self.owned(self.uid(), self.try_reconfigure(name, request, hear))
+    }
+
+    fn try_reconfigure(
+        &self,
+        name: &RunName,
+        request: Reconfigure,
+        hear: &mut dyn FnMut(&WorkerUpdate),
+    ) -> Result<(), ClientError> {
+        let arguments = request.arguments.clone();
+        let until = Instant::now() + SETTLING;
+        loop {
+            let request = ControlRequest::Reconfigure(request.clone());
+            match self.try_change(name, request, hear) {
+                // `exec` closed the connection; the next program listens on the same socket.
+                Ok(()) | Err(ClientError::SupervisorEnded(_)) => break,
+                // Workers drain still, or start.
+                Err(ClientError::Failed { fault: FaultKind::Busy, .. })
+                    if Instant::now() < until =>
+                {
+                    std::thread::sleep(INTERVAL);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let failure = match self.try_change(name, ControlRequest::Follow, hear) {
+            Ok(()) | Err(ClientError::SupervisorEnded(_)) => None,
+            Err(error @ ClientError::Failed { .. }) => Some(error),
+            Err(error) => return Err(error),
+        };
+        loop {
+            let status = self.send(name, ControlRequest::Status).and_then(read_status)?;
+            let start = status.treatment.start.unwrap_or_default();
+            let Some(error) = start.undone else { return failure.map_or(Ok(()), Err) };
+            // The failure is reported when the options of before hold again.
+            if start.arguments != arguments || Instant::now() >= until {
+                let hint = "`sameport status` shows the workers that serve".to_owned();
+                let undone =
+                    ClientError::Failed { fault: FaultKind::Other, error, hint: Some(hint) };
+                return Err(failure.unwrap_or(undone));
+            }
+            std::thread::sleep(INTERVAL);
         }
     }
 

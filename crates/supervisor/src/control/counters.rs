@@ -172,7 +172,7 @@ impl ChangeCount {
 pub(crate) fn kind_of(request: &RunRequest) -> Option<&'static str> {
     Some(match request {
         RunRequest::Restart { .. } => "restart",
-        RunRequest::Upgrade { .. } => "upgrade",
+        RunRequest::Upgrade { .. } | RunRequest::Move { .. } => "upgrade",
         RunRequest::Scale { .. } => "scale",
         RunRequest::Canary { .. } => "canary",
         RunRequest::Promote => "promote",

@@ -18,6 +18,7 @@ pub mod counters;
 pub mod fixtures;
 pub mod os_string_serde;
 pub mod protocol;
+mod reconfigure;
 pub mod record;
 pub mod server;
 pub mod socket;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::canary::CanaryStatus;
 use super::counters::RunCounters;
+pub use super::reconfigure::{Reconfigure, RunStart, WorkerChoice};
 
 /// Version of the protocol. Both ends must have the same.
 pub const VERSION: u32 = 1;
@@ -106,6 +107,9 @@ pub enum ControlRequest {
         /// The program; `None`: the file that the supervisor was started from.
         program: Option<OsString>,
     },
+    /// Executes the supervisor's program again in its process, with other arguments, and lets the options
+    /// of these hold for the workers too. A supervisor of an earlier build refuses it.
+    Reconfigure(Reconfigure),
 }
 
 /// A port of one protocol.
@@ -180,6 +184,8 @@ pub enum FaultKind {
     Usage,
     /// This machine, or the user of the run, cannot do it.
     Unsupported,
+    /// The run is not in a state for it: later.
+    Busy,
 }
 
 impl ControlReply {
@@ -302,6 +308,9 @@ pub struct WorkerTreatment {
     /// What the run has counted. Earlier builds do not write it.
     #[serde(default)]
     pub counters: RunCounters,
+    /// What the supervisor was started with. Earlier builds do not write it.
+    #[serde(default)]
+    pub start: Option<RunStart>,
 }
 
 /// The process of a worker. A worker that is being replaced has two.

@@ -154,6 +154,9 @@ impl<'a> NamedRun<'a> {
         }
         run.steer();
         run.pool.expect(run.lifecycle.addresses());
+        if let Some(change) = state.lifecycle.change {
+            run.continue_change(change, state.clock);
+        }
         Ok(run)
     }
 }

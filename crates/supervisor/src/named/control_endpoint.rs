@@ -8,6 +8,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::control::counters::RunCounters;
 use crate::control::{ControlSocket, PendingRequest, Responder, RunInfo};
+use crate::handover::SupervisorLine;
 use crate::service_manager::ManagerReport;
 
 /// When to write the record of the run.
@@ -58,6 +59,16 @@ pub(super) struct ControlEndpoint {
     pub(super) record: RecordSchedule,
     /// For the status and the record.
     pub(super) counters: RunCounters,
+    pub(super) change: OptionsChange,
+}
+
+/// The last change of the options of the run.
+#[derive(Debug, Default)]
+pub(super) struct OptionsChange {
+    /// What holds again if the new workers do not become ready.
+    pub(super) before: Option<SupervisorLine>,
+    /// Why the change was undone, or is about to be.
+    pub(super) undone: Option<String>,
 }
 
 impl ControlEndpoint {
@@ -77,6 +88,7 @@ impl ControlEndpoint {
             manager,
             record: RecordSchedule::default(),
             counters: RunCounters::default(),
+            change: OptionsChange::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod control_endpoint;
 mod drains;
 mod history;
 mod port_wait;
+mod reconfigure;
 mod reexec;
 mod requests;
 mod rounds;
@@ -299,6 +300,7 @@ impl NamedRun<'_> {
         self.answer_followers();
         self.find_ended_orphans(now);
         self.write_changed_record(now);
+        self.undo_change(now);
     }
 
     fn first_process_ended(&mut self, start: InstanceId, exit: Exit, now: Duration) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sameport_policy::lifecycle::{CanarySnapshot, ServingWorker, Snapshot};
@@ -15,9 +15,21 @@ use super::NamedRun;
 use crate::error::RunError;
 use crate::handover;
 use crate::handover::{
-    HandoverCanary, HandoverLifecycle, HandoverState, HandoverWorker, StartupRecord,
+    HandoverCanary, HandoverChange, HandoverLifecycle, HandoverState, HandoverWorker,
+    StartupRecord, SupervisorLine,
 };
 use crate::interpose::HandoverObstacle;
+
+/// Why another program cannot take the place of this one now.
+pub(super) const NOT_QUIET: &str = "not every worker is ready, or something is under way";
+
+/// The program that takes this one's place.
+pub(super) struct NextProgram {
+    pub(super) program: PathBuf,
+    pub(super) line: SupervisorLine,
+    /// The change of the options, if they are others.
+    pub(super) change: Option<HandoverChange>,
+}
 
 impl NamedRun<'_> {
     /// Executes another program in this process. Returns only on failure, with the error and a hint.
@@ -30,12 +42,33 @@ impl NamedRun<'_> {
         if let Err(error) = handover::check_program(&program) {
             return (error, Some("name the new one: sameport reexec NAME PROGRAM"));
         }
-        let is_quiet =
-            self.drains.is_empty() && !self.workers.has_orphans() && !self.readiness.has_commands();
-        let Some(snapshot) = self.lifecycle.snapshot().filter(|_| is_quiet) else {
-            let error = "not every worker is ready, or something is under way";
+        self.replace_program(&NextProgram { program, line: self.own_line(), change: None }, now)
+    }
+
+    /// How this program was executed.
+    pub(super) fn own_line(&self) -> SupervisorLine {
+        SupervisorLine {
+            arguments: self.options.arguments.clone(),
+            directory: self.options.directory.clone().into(),
+            environment: self.options.environment.clone(),
+            rules: self.pool.own_rules().rules,
+        }
+    }
+
+    /// Whether nothing is under way that the next program would not know.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.drains.is_empty() && !self.workers.has_orphans() && !self.readiness.has_commands()
+    }
+
+    /// Executes the next program. Returns only on failure, with the error and a hint.
+    pub(super) fn replace_program(
+        &mut self,
+        next: &NextProgram,
+        now: Duration,
+    ) -> (String, Option<&'static str>) {
+        let Some(snapshot) = self.lifecycle.snapshot().filter(|_| self.is_quiet()) else {
             return (
-                error.into(),
+                NOT_QUIET.into(),
                 Some("try again when `sameport status` says that all are ready"),
             );
         };
@@ -56,28 +89,38 @@ impl NamedRun<'_> {
                 };
             }
         }
-        let error = self.exec(&program, snapshot, now);
-        let program = program.display();
+        let error = self.exec(next, snapshot, now);
+        let program = next.program.display();
         match self.continue_here() {
             Ok(()) => (format!("{program}: {error}"), None),
             Err(second) => (format!("{program}: {error}; then: {second}"), None),
         }
     }
 
-    fn exec(&self, program: &Path, snapshot: Snapshot, now: Duration) -> io::Error {
-        let fd = self
-            .handover(snapshot, now)
-            .and_then(|state| state.write())
-            .and_then(|file| Ok((inherit::keep_on_exec(&file)?, file)));
+    fn exec(&self, next: &NextProgram, snapshot: Snapshot, now: Duration) -> io::Error {
+        let state = self.handover(snapshot, now).and_then(|mut state| {
+            if let Some(change) = &next.change {
+                state.traffic.rules.clone_from(&next.line.rules);
+                state.lifecycle.change = Some(change.clone());
+            }
+            state.write()
+        });
+        let fd = state.and_then(|file| Ok((inherit::keep_on_exec(&file)?, file)));
         let (number, _file) = match fd {
             Ok(passed) => passed,
             Err(error) => return error,
         };
-        let mut environment = self.options.environment.clone();
+        let mut environment = next.line.environment.clone();
         for name in handover::HANDOVER_FD {
             environment.push((name.into(), number.to_string().into()));
         }
-        inherit::exec(program, &self.options.arguments, &environment)
+        if let Err(error) = std::env::set_current_dir(&next.line.directory) {
+            return error;
+        }
+        let error = inherit::exec(&next.program, &next.line.arguments, &environment);
+        // The directory of before may be gone by now; every path of this program is absolute.
+        let _ = std::env::set_current_dir(&self.options.directory);
+        error
     }
 
     /// The state for the next program. The descriptors in it survive `exec`.
@@ -125,6 +168,7 @@ impl NamedRun<'_> {
                 self_draining: snapshot.self_draining.into_iter().collect(),
                 canary,
                 counters: self.control.counters.clone(),
+                change: None,
             },
             clock: now,
             startup: StartupRecord {

@@ -68,6 +68,9 @@ impl NamedRun<'_> {
                 let (error, hint) = self.reexec(program, now);
                 return replies.finish(ControlReply::failed(error, hint));
             }
+            ControlRequest::Reconfigure(request) => {
+                return replies.finish(self.reconfigure(request, now));
+            }
         };
         let stops = matches!(request, RunRequest::Stop { .. });
         self.control.stop_requested |= stops;
@@ -132,6 +135,13 @@ impl NamedRun<'_> {
             self.control.info.directory = directory.into();
             self.control.socket.set_info(self.control.info.clone());
             self.control.record.changed();
+        }
+        match &result {
+            Ok(()) => self.control.change.before = None,
+            Err(failure) if self.control.change.before.is_some() => {
+                self.control.change.undone = Some(status::failure(failure).0);
+            }
+            Err(_) => {}
         }
         if let Err(failure) = &result
             && self.control.responders.is_empty()
@@ -279,7 +289,11 @@ impl NamedRun<'_> {
             now,
         }
         .status();
-        let treatment = WorkerTreatment { traffic: self.traffic_of_ports(), ..status.treatment };
+        let treatment = WorkerTreatment {
+            traffic: self.traffic_of_ports(),
+            start: Some(self.run_start()),
+            ..status.treatment
+        };
         RunStatus { treatment, ..status }
     }
 }

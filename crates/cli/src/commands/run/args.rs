@@ -185,6 +185,9 @@ pub(super) struct KeepingArgs {
     /// of a worker that ended badly
     #[arg(long, value_name = "FILE", requires = "name")]
     pub(super) log: Option<PathBuf>,
+    /// The file of services that the run belongs to: `sameport up` sets it
+    #[arg(long, value_name = "FILE", requires = "name", hide = true)]
+    pub(super) origin: Option<PathBuf>,
     /// A worker is ready only when it listens on this port, or on this address and port; can be
     /// repeated [default: the addresses of the last run, or those that it opens within 200 ms]
     #[arg(long, value_name = "PORT", requires = "name", value_parser = parse_expected)]

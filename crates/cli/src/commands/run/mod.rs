@@ -30,9 +30,35 @@ pub(crate) fn run(args: Args) -> VerbResult {
     refuse_one_queue(&args)?;
     let mut reporter = StderrLines::new(args.quiet);
     let plan = plan::run_plan(args)?;
+    if std::env::var_os(sameport_supervisor::CHECK).is_some() {
+        return check(&plan);
+    }
     let outcome = sameport_supervisor::run(&plan, &mut |event| reporter.report(&event));
     reporter.finish();
     outcome.map(Into::into).map_err(|error| run_failure(&plan, &error))
+}
+
+/// Checks the arguments for a supervisor that is about to have them. Starts nothing.
+#[cfg(target_os = "linux")]
+fn check(plan: &sameport_supervisor::RunPlan) -> VerbResult {
+    use std::process::ExitCode;
+
+    use sameport_supervisor::control::client::ClientError;
+    use sameport_supervisor::control::command;
+    use sameport_supervisor::control::protocol::ControlReply;
+
+    use crate::error::{client_failure, run_failure};
+
+    let Some(named) = &plan.named else { return Ok(ExitCode::SUCCESS) };
+    let directory = plan.launch.directory.as_ref().unwrap_or(&named.directory);
+    let path = plan.environment.search_path.as_deref();
+    let refusal = command::directory_refusal(directory)
+        .or_else(|| command::refusal(&plan.command, path, directory));
+    if let Some(ControlReply::Failed { fault, error, hint }) = refusal {
+        return Err(client_failure(&named.name, &ClientError::Failed { fault, error, hint }));
+    }
+    sameport_supervisor::check(plan).map_err(|error| run_failure(plan, &error))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Two rules for one address: which one applies would depend on their order.

@@ -8,7 +8,7 @@ use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;
 use sameport_policy::watchdog::WatchdogVariables;
 use sameport_supervisor::{
-    BindOptions, ChildrenMode, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
+    BindOptions, CHECK, ChildrenMode, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
     NamedOptions, PolicyChoice, PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment,
     RunPlan, SharingScope, TrafficOptions, WorkerUser,
 };
@@ -139,7 +139,9 @@ fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
         directory: env::current_dir().unwrap_or_default(),
         arguments: env::args_os().collect(),
         environment: env::vars_os()
-            .filter(|(name, _)| HANDOVER_FD.iter().all(|handover| name != handover))
+            .filter(|(name, _)| {
+                name != CHECK && HANDOVER_FD.iter().all(|handover| name != handover)
+            })
             .collect(),
         begin: HANDOVER_FD
             .iter()
