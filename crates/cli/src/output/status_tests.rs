@@ -89,6 +89,7 @@ fn status() -> RunStatus {
             drains_itself: false,
             log: Some("/var/log/web.log".into()),
             canary: None,
+            start: None,
         },
     }
 }
