@@ -21,6 +21,9 @@ use crate::plan::InterposerKind;
 /// An event of workers and their sockets.
 #[derive(Debug)]
 pub enum RunEvent {
+    /// The workers are started, and the supervisor attends to them; the control socket of a named run takes
+    /// requests. The first event.
+    Begun,
     /// A worker's socket shares its address with a program that it did not share it with before.
     Shared {
         /// The address.

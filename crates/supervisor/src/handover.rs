@@ -37,6 +37,17 @@ pub const HANDOVER_FD: [&str; 2] = ["SAMEPORT_HANDOVER_FD", "SAMEPORT_LETTER"];
 /// The environment variable with which `run` checks its arguments, and starts nothing.
 pub const CHECK: &str = "SAMEPORT_CHECK";
 
+/// The environment variable of a supervisor in the background, which has no terminal to write to. It stays through
+/// `reexec`; workers do not get it.
+pub const DETACHED: &str = "SAMEPORT_DETACHED";
+
+/// The environment variable with the number of the descriptor on which a supervisor reports its start to the
+/// process that started it.
+pub const START_FD: &str = "SAMEPORT_START_FD";
+
+/// The variables of a supervisor that its workers do not get.
+pub(crate) const OWN_VARIABLES: [&str; 4] = [HANDOVER_FD[0], HANDOVER_FD[1], DETACHED, START_FD];
+
 /// Version of the state. Both programs must have the same.
 pub(crate) const VERSION: u32 = 1;
 

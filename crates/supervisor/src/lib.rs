@@ -47,7 +47,7 @@ pub use error::{
     InheritError, PolicyError, PrivateGroupError, PrivateSocketError, RunError, TakeoverError,
 };
 pub use event::{AnswerTrouble, ContestedTraffic, OutOfReach, Remark, RunEvent};
-pub use handover::{CHECK, HANDOVER_FD};
+pub use handover::{CHECK, DETACHED, HANDOVER_FD, START_FD};
 pub use launch::{LaunchOptions, UserError, WorkerUser};
 pub use plan::{
     ChildrenMode, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PolicyChoice,

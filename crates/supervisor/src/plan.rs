@@ -88,6 +88,8 @@ pub struct RunEnvironment {
     pub watchdog: WatchdogVariables,
     /// LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: sockets that the service manager passes.
     pub activation: Activation,
+    /// Whether the supervisor was started in the background (SAMEPORT_DETACHED).
+    pub detached: bool,
 }
 
 /// How a worker's bind is changed.

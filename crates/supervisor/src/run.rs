@@ -134,6 +134,7 @@ impl Attempt<'_> {
         )?;
         // Events begin after the start: the caller may report them on a thread, which must not have the
         // signal mask from before.
+        (self.tell)(RunEvent::Begun);
         let lost = refused_calls().among(&[SandboxedCall::NetlinkSocket]);
         if !lost.is_empty() {
             (self.tell)(RunEvent::Sandboxed(lost));

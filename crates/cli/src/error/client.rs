@@ -153,7 +153,7 @@ fn start_again(name: &RunName, ended: &EndedRun) -> String {
 }
 
 /// The command line of a killed supervisor, in its directory.
-pub(super) fn recorded_line(name: &RunName, record: &RunRecord) -> String {
+fn recorded_line(name: &RunName, record: &RunRecord) -> String {
     let line = record.continuation.as_ref().and_then(|next| {
         StartLine::of(&record.info, &next.arguments, &next.directory, next.copies)
     });

@@ -12,6 +12,8 @@ mod address;
 mod client;
 pub(crate) mod command_line;
 #[cfg(target_os = "linux")]
+mod detach;
+#[cfg(target_os = "linux")]
 mod launch;
 #[cfg(target_os = "linux")]
 mod revive;
@@ -43,6 +45,8 @@ pub(crate) use address::{listen_failure, refusal_advice};
 #[cfg(target_os = "linux")]
 pub(crate) use client::{client_failure, program_failure, service_failure};
 #[cfg(target_os = "linux")]
+pub(crate) use detach::detach_failure;
+#[cfg(target_os = "linux")]
 pub(crate) use launch::{directory_failure, user_failure};
 #[cfg(target_os = "linux")]
 pub(crate) use revive::revive_failure;
@@ -73,6 +77,28 @@ pub(crate) enum ExitKind {
     /// 127: the command was not found.
     #[cfg(target_os = "linux")]
     NotFound,
+}
+
+impl ExitKind {
+    /// The exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unsupported => 3,
+            #[cfg(target_os = "linux")]
+            Self::NotExecutable => 126,
+            #[cfg(target_os = "linux")]
+            Self::NotFound => 127,
+        }
+    }
+
+    /// The cause that another process reports by this exit code.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of_code(code: u8) -> Self {
+        let kinds = [Self::Usage, Self::Unsupported, Self::NotExecutable, Self::NotFound];
+        kinds.into_iter().find(|kind| kind.code() == code).unwrap_or(Self::Failed)
+    }
 }
 
 /// The end of a verb that failed: one `error:` line, one `hint:` line, one exit code.
@@ -122,15 +148,7 @@ impl Failure {
             let hint = printable(hint);
             stderr::write(Severity::Error, &format!("{cyan}hint:{cyan:#} {hint}"));
         }
-        ExitCode::from(match self.kind {
-            ExitKind::Failed => 1,
-            ExitKind::Usage => 2,
-            ExitKind::Unsupported => 3,
-            #[cfg(target_os = "linux")]
-            ExitKind::NotExecutable => 126,
-            #[cfg(target_os = "linux")]
-            ExitKind::NotFound => 127,
-        })
+        ExitCode::from(self.kind.code())
     }
 }
 

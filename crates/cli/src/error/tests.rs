@@ -147,6 +147,7 @@ fn gone(running: &[i32]) -> ClientError {
         directory: "/".into(),
         since: 0,
         service: None,
+        detached: false,
     };
     let mut record =
         RunRecord::new(&about, &[], sameport_supervisor::control::RunHistory::default());

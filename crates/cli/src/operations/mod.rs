@@ -4,6 +4,8 @@
 pub(crate) mod attach;
 #[cfg(target_os = "linux")]
 pub(crate) mod audit;
+#[cfg(target_os = "linux")]
+pub(crate) mod detach;
 pub(crate) mod dial;
 pub(crate) mod examine;
 pub(crate) mod export;

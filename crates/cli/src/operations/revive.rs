@@ -2,25 +2,22 @@
 //! over the workers.
 
 use std::ffi::OsString;
-use std::io;
-use std::process::{Child, ExitStatus};
-use std::time::{Duration, Instant};
+use std::process::ExitStatus;
+use std::time::Duration;
 
 use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::StartLine;
 use sameport_supervisor::control::client::{Client, ClientError, DeadSupervisor};
 use sameport_supervisor::control::continuation::RecordedWorker;
 use sameport_supervisor::control::protocol::{ControlRequest, RunStatus, WorkerUpdate};
-use sameport_sys::process::{DetachedCommand, ForeignProcess, environment_of};
+use sameport_sys::process::{ForeignProcess, environment_of};
 use sameport_sys::{guarded, preload};
 
+use super::detach::{DetachError, DetachedStart, StartingRun};
 use super::runtime_dir::runtime_dir;
 
-/// Time limit for the new supervisor to answer, and for reading an environment.
+/// Time limit for reading an environment.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Interval of attempts to reach it.
-const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why a run was not started again. Its old workers, if some live, are as before unless the run says
 /// otherwise.
@@ -28,8 +25,8 @@ const INTERVAL: Duration = Duration::from_millis(20);
 pub(crate) enum ReviveError {
     /// The record does not have the command line.
     NotRecorded,
-    /// The supervisor cannot be executed.
-    NotStarted(io::Error),
+    /// The supervisor does not start.
+    NotStarted(DetachError),
     /// The supervisor has ended.
     Ended(ExitStatus, OutputPlace),
     /// These old workers still serve: their replacements were not ready.
@@ -43,22 +40,21 @@ pub(crate) enum ReviveError {
 pub(crate) enum OutputPlace {
     /// Where that of the old workers goes.
     OfWorkers,
-    /// To `/dev/null`: no worker lives.
-    Nowhere,
+    /// Where that of a run in the background goes: the run was one, or no worker lives.
+    Background,
 }
 
 /// The new supervisor.
 #[derive(Debug)]
 pub(crate) struct Revived {
-    /// Its pid.
-    pub(crate) pid: u32,
     /// Where its output goes.
     pub(crate) output: OutputPlace,
-    child: Child,
+    run: StartingRun,
 }
 
-/// Starts the supervisor with the command line in the record, in its directory, with the environment and
-/// the output of a worker that lives.
+/// Starts the supervisor with the command line in the record, in its directory, with the environment of a
+/// worker that lives. Returns when the run has begun. Its output is that of the worker, unless the run was in
+/// the background.
 ///
 /// # Errors
 ///
@@ -72,17 +68,17 @@ pub(crate) fn start(dead: &DeadSupervisor) -> Result<Revived, ReviveError> {
     let worker = identities.filter_map(ForeignProcess::open).next();
     let duplicate =
         |worker: &ForeignProcess| Some((worker.duplicate(1).ok()?, worker.duplicate(2).ok()?));
-    let output = worker.as_ref().and_then(duplicate);
-    let place = if output.is_some() { OutputPlace::OfWorkers } else { OutputPlace::Nowhere };
-    let child = DetachedCommand {
-        program: std::env::current_exe().map_err(ReviveError::NotStarted)?,
-        arguments: arguments[1..].to_vec(),
+    let output = worker.as_ref().filter(|_| !record.info.detached).and_then(duplicate);
+    let place = if output.is_some() { OutputPlace::OfWorkers } else { OutputPlace::Background };
+    let start = DetachedStart {
+        arguments,
         environment: environment(worker.map(|worker| worker.pid())),
-        directory: directory.into(),
+        directory: Some(directory.into()),
         output,
     };
-    let child = child.spawn().map_err(ReviveError::NotStarted)?;
-    Ok(Revived { pid: child.id(), output: place, child })
+    let mut run = start.spawn().map_err(ReviveError::NotStarted)?;
+    run.until_begun(&mut |_| {}).map_err(ReviveError::NotStarted)?;
+    Ok(Revived { output: place, run })
 }
 
 /// The environment of the supervisor: that of a worker without what sameport has set there.
@@ -104,6 +100,11 @@ fn environment(worker: Option<i32>) -> Vec<(OsString, OsString)> {
 }
 
 impl Revived {
+    /// The pid of the supervisor.
+    pub(crate) fn pid(&self) -> u32 {
+        self.run.pid()
+    }
+
     /// Waits until the supervisor has replaced the old workers. `on_update` receives each step.
     ///
     /// # Errors
@@ -116,27 +117,18 @@ impl Revived {
         on_update: &mut dyn FnMut(&WorkerUpdate),
     ) -> Result<(), ReviveError> {
         let client = Client::new(runtime_dir());
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(ReviveError::Ended(status, self.output));
+        client.change(name, ControlRequest::Follow, on_update).map_err(|error| {
+            // Its exit status says more.
+            let is_over = error.is_over()
+                || matches!(
+                    error,
+                    ClientError::SupervisorDead(_) | ClientError::SupervisorEnded(_)
+                );
+            match is_over.then(|| self.run.wait_for_end()).flatten() {
+                Some(status) => ReviveError::Ended(status, self.output),
+                None => ReviveError::Client(error),
             }
-            match client.change(name, ControlRequest::Follow, on_update) {
-                Ok(()) => break,
-                // It ends while it is asked: its exit status says more.
-                Err(error)
-                    if (error.is_over()
-                        || matches!(
-                            error,
-                            ClientError::SupervisorDead(_) | ClientError::SupervisorEnded(_)
-                        ))
-                        && Instant::now() < until =>
-                {
-                    std::thread::sleep(INTERVAL);
-                }
-                Err(error) => return Err(ReviveError::Client(error)),
-            }
-        }
+        })?;
         let status = client.status(name).map_err(ReviveError::Client)?;
         let serves = |pid: &i32| is_ready(&status, *pid);
         let left: Vec<i32> = old.iter().copied().filter(serves).collect();

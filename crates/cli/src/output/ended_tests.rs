@@ -9,7 +9,8 @@ const NOW: u64 = 1_700_000_000_000;
 
 fn info() -> RunInfo {
     let command = vec!["./server".into(), "8080".into()];
-    RunInfo { command, directory: "/srv".into(), since: NOW - 7_500_000, service: None }
+    let directory = "/srv".into();
+    RunInfo { command, directory, since: NOW - 7_500_000, service: None, detached: false }
 }
 
 fn history() -> RunHistory {

@@ -152,6 +152,7 @@ fn runs() -> Vec<RunEntry> {
         directory: "/".into(),
         since: 0,
         service: None,
+        detached: false,
     };
     let mut record = RunRecord::new(&about, &[], RunHistory::default());
     record.pid = 7;

@@ -49,6 +49,7 @@ pub const OPTIONS: &[&str] = &[
 pub const SWITCHES: &[&str] = &[
     "allow-io-uring",
     "connection-id",
+    "detach",
     "freebind",
     "join",
     "no-hold",
@@ -57,6 +58,9 @@ pub const SWITCHES: &[&str] = &[
     "quiet",
     "transparent",
 ];
+
+/// Long options of `run` with a value after `=`, or without one.
+pub const OPTIONAL: &[&str] = &["wait"];
 
 /// Short options of `run` that take a value.
 pub const SHORT_OPTIONS: &[char] = &['n'];
@@ -134,6 +138,9 @@ impl RunLine {
         if SWITCHES.contains(&option) {
             return value.is_none().then_some(());
         }
+        if OPTIONAL.contains(&option) {
+            return Some(());
+        }
         if !OPTIONS.contains(&option) {
             return None;
         }
@@ -201,6 +208,40 @@ pub fn rewritten(
     Some(line)
 }
 
+/// The words of a command line of `sameport run` without those that only its first process reads: `--detach`
+/// and `--wait`.
+#[must_use]
+pub fn undetached(words: &[OsString]) -> Vec<OsString> {
+    let mut line = Vec::with_capacity(words.len());
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let text = word.to_str().unwrap_or_default();
+        if text == "--" {
+            line.push(word.clone());
+            line.extend(rest.cloned());
+            break;
+        }
+        let option = text.strip_prefix("--").unwrap_or_default();
+        if option == "detach" || OPTIONAL.contains(&option.split('=').next().unwrap_or_default()) {
+            continue;
+        }
+        line.push(word.clone());
+        if OPTIONS.contains(&option) {
+            line.extend(rest.next().cloned());
+        }
+    }
+    line
+}
+
+/// The words of a command line of `sameport run` with `--detach`.
+#[must_use]
+pub fn detached(words: &[OsString]) -> Vec<OsString> {
+    let mut line = undetached(words);
+    let end = line.iter().position(|word| word == "--").unwrap_or(line.len());
+    line.insert(end, "--detach".into());
+    line
+}
+
 /// The words of a command line without `--directory`.
 #[must_use]
 pub fn without_directory(words: &[String]) -> Vec<String> {
@@ -240,102 +281,5 @@ fn skip_short(options: &str, words: &mut Iter<'_, OsString>) -> Option<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(line: &str) -> Option<(Option<String>, Option<String>, String)> {
-        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        let RunLine { name, group, command, directory: _ } = RunLine::read(&words)?;
-        let text = |name: RunName| name.as_str().to_owned();
-        let command: Vec<_> = command.iter().map(|word| word.to_str().unwrap()).collect();
-        Some((name.map(text), group.map(text), command.join(" ")))
-    }
-
-    #[test]
-    fn run_lines_are_read() {
-        let cases = [
-            ("sameport run -- api 80", (None, None, "api 80")),
-            ("/usr/bin/sameport run --name web -n4 -- api", (Some("web"), None, "api")),
-            ("sameport run --name=web --group=g -qn 4 -- api", (Some("web"), Some("g"), "api")),
-            ("sameport run --port 80 --port=81 -n=4 --group g -- a", (None, Some("g"), "a")),
-            ("sameport run --private -- api -- --name x", (None, None, "api -- --name x")),
-            ("sameport run --source 127.0.0.9 --join -- api", (None, None, "api")),
-            ("sameport run --user www:www --env A=--name -- api", (None, None, "api")),
-        ];
-        for (line, (name, group, command)) in cases {
-            let expected = (name.map(str::to_owned), group.map(str::to_owned), command.to_owned());
-            assert_eq!(read(line), Some(expected), "{line}");
-        }
-    }
-
-    #[test]
-    fn without_a_directory_every_other_word_stays() {
-        for (line, expected) in [
-            ("--directory /app -- api --directory x", "-- api --directory x"),
-            ("-n 2 --directory=/app -q -- api", "-n 2 -q -- api"),
-            ("--name --directory --join -- api", "--name --directory --join -- api"),
-        ] {
-            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            assert_eq!(without_directory(&words).join(" "), expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn the_directory_is_part_of_the_identity() {
-        let directory = |line: &str, own: &str| {
-            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            RunLine::read(&words).unwrap().identity(Some(Path::new(own))).directory
-        };
-        for (line, own, expected) in [
-            ("sameport run -- api", "/srv", "/srv"),
-            ("sameport run --directory /app -- api", "/srv", "/app"),
-            ("sameport run --directory=current -- api", "/srv", "/srv/current"),
-        ] {
-            assert_eq!(directory(line, own), Some(expected.into()), "{line}");
-        }
-    }
-
-    #[test]
-    fn lines_are_rewritten() {
-        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
-        let rewrite = |line: &str, directory: Option<&str>| {
-            let line = rewritten(&words(line), 3, directory.map(Path::new), &words("b --x"))?;
-            Some(line.join(OsStr::new(" ")).into_string().unwrap())
-        };
-        for (line, directory, expected) in [
-            ("sameport run -- a", None, "sameport run -n3 -- b --x"),
-            ("sp run -n 4 --name web -- a -n 9", None, "sp run -n3 --name web -- b --x"),
-            ("sp run -qn4 -n=2 --quiet -- a", None, "sp run -n3 -q --quiet -- b --x"),
-            ("sp run -qn 4 --group=g -- a", None, "sp run -n3 -q --group=g -- b --x"),
-            ("sp run --directory d -- a", None, "sp run -n3 --directory d -- b --x"),
-            ("sp run --directory d -- a", Some("/e"), "sp run -n3 --directory /e -- b --x"),
-            ("sp run --directory=d -q -- a", Some("/e"), "sp run -n3 --directory /e -q -- b --x"),
-        ] {
-            assert_eq!(rewrite(line, directory).as_deref(), Some(expected), "{line}");
-        }
-        for line in ["sameport ls 80", "sameport run --unknown -- a", "sameport run --"] {
-            assert_eq!(rewrite(line, None), None, "{line}");
-        }
-    }
-
-    #[test]
-    fn other_lines_are_not() {
-        for line in [
-            "",
-            "sameport",
-            "sameport ls 80",
-            "sameport run",
-            "sameport run api",
-            "sameport run --",
-            "sameport run - -- api",
-            "sameport run --new-option 1 -- api",
-            "sameport run -x -- api",
-            "sameport run --quiet=yes -- api",
-            "sameport run --name",
-            "sameport run --name ../web -- api",
-            "sameport --name web run -- api",
-        ] {
-            assert_eq!(read(line), None, "{line}");
-        }
-    }
-}
+#[path = "run_line_tests.rs"]
+mod tests;

@@ -85,6 +85,7 @@ pub(crate) async fn willing(door: ControlSocket, mut calls: mpsc::Receiver<Pendi
 pub(crate) fn about() -> RunInfo {
     RunInfo {
         service: None,
+        detached: false,
         command: vec!["node".into(), "server.js".into()],
         directory: Path::new("/srv").into(),
         since: 1,

@@ -24,6 +24,9 @@ pub struct RunInfo {
     /// not write it.
     #[serde(default)]
     pub service: Option<String>,
+    /// Whether the supervisor was started in the background (`--detach`). Earlier builds do not write it.
+    #[serde(default)]
+    pub detached: bool,
 }
 
 /// The content of the file.
@@ -124,6 +127,7 @@ impl StartLine {
     ) -> Option<Self> {
         let workers = Some(Path::new(&info.directory)).filter(|_| info.directory != *directory);
         let arguments = run_line::rewritten(arguments, copies, workers, &info.command)?;
+        let arguments = if info.detached { run_line::detached(&arguments) } else { arguments };
         Some(Self { arguments, directory: directory.clone() })
     }
 }

@@ -89,7 +89,7 @@ impl NamedRun<'_> {
         options.environment.extend(variables);
         let notify_socket = self.readiness.notify_socket().map(Into::into);
         options.environment.push(("NOTIFY_SOCKET".into(), notify_socket));
-        options.environment.extend(handover::HANDOVER_FD.map(|name| (name.into(), None)));
+        options.environment.extend(handover::OWN_VARIABLES.map(|name| (name.into(), None)));
         self.pool.begin(start, ordinal, predecessor);
         let passed = self.pool.pass_to(start).map_err(|errno| StartError::Fork(errno.into()))?;
         options.environment.extend(inherited::variables(passed.len()));

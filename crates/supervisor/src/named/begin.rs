@@ -51,6 +51,7 @@ impl<'a> NamedRun<'a> {
             directory: plan.launch.directory.as_ref().unwrap_or(&options.directory).into(),
             since: client::now(),
             service: plan.environment.service.clone(),
+            detached: plan.environment.detached,
         };
         let earlier = claim.take_earlier();
         let last_run = history::addresses_of(&earlier, &info);

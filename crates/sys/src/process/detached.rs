@@ -1,49 +1,104 @@
 //! Starting a process that outlives this one and its terminal.
 
-#![expect(unsafe_code, reason = "setsid(2) between fork and exec")]
+#![expect(unsafe_code, reason = "setsid(2) and close_range(2) between fork and exec")]
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use rustix::io::Errno;
+use sameport_policy::sandbox::SandboxedCall;
+
+use super::signal_set::{Disposition, SignalSet, set_disposition};
+use crate::fd::inherit;
+use crate::seccomp::permits;
 
 /// A process to start.
 #[derive(Debug)]
 pub struct DetachedCommand {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Its arguments, program name first.
     pub arguments: Vec<OsString>,
     /// Its whole environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Its working directory.
-    pub directory: PathBuf,
+    /// Its working directory; `None`: that of this process, which may have been removed.
+    pub directory: Option<PathBuf>,
     /// Its standard output and error; `None`: `/dev/null`.
     pub output: Option<(OwnedFd, OwnedFd)>,
+    /// A descriptor that the program inherits under the same number.
+    pub passed: Option<OwnedFd>,
 }
 
 impl DetachedCommand {
-    /// Starts the process in a session of its own, without a terminal, with `/dev/null` as its input.
-    /// It lives on after this process.
+    /// Starts the process in a session of its own, without a terminal, with `/dev/null` as its input. It
+    /// lives on after this process. It gets no other descriptor of this process than those of the command,
+    /// blocks no signal and ignores none. The umask and the limits of resources stay.
     ///
     /// # Errors
     ///
     /// Errors of `fork(2)`, `chdir(2)` and `execve(2)`.
     pub fn spawn(self) -> io::Result<Child> {
-        let Self { program, arguments, environment, directory, output } = self;
+        let Self { program, arguments, environment, directory, output, passed } = self;
         let mut command = Command::new(program);
-        command.args(arguments).env_clear().envs(environment).current_dir(directory);
+        let mut arguments = arguments.into_iter();
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
+        }
+        command.args(arguments).env_clear().envs(environment);
+        if let Some(directory) = directory {
+            command.current_dir(directory);
+        }
         let (stdout, stderr) = match output {
             Some((stdout, stderr)) => (stdout.into(), stderr.into()),
             None => (Stdio::null(), Stdio::null()),
         };
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        let lead = || Ok(rustix::process::setsid().map(drop)?);
-        // SAFETY: `lead` makes one system call, and neither allocates nor locks.
-        unsafe { command.pre_exec(lead) };
+        let nothing = SignalSet::new(&[]);
+        // A filter may end the child for this call.
+        let has_close_range = permits(SandboxedCall::CloseRange).is_ok();
+        let prepare = move || {
+            rustix::process::setsid()?;
+            forget_signals(&nothing)?;
+            close_inherited(has_close_range);
+            if let Some(passed) = &passed {
+                inherit::keep_on_exec(&passed.as_fd())?;
+            }
+            Ok(())
+        };
+        // SAFETY: `prepare` makes system calls only, and neither allocates nor locks.
+        unsafe { command.pre_exec(prepare) };
         command.spawn()
+    }
+}
+
+/// Gives every signal its default disposition, and blocks none. Async-signal-safe.
+fn forget_signals(nothing: &SignalSet) -> Result<(), Errno> {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SIGKILL, SIGSTOP and the signals of the C library have no other disposition: EINVAL.
+        let _ = set_disposition(signal, Disposition::Default);
+    }
+    nothing.set_mask()
+}
+
+/// Sets FD_CLOEXEC on every descriptor from 3 up (`close_range(2)` with CLOSE_RANGE_CLOEXEC, Linux 5.11;
+/// otherwise `fcntl(2)` for each up to `HIGHEST`). Async-signal-safe.
+fn close_inherited(has_close_range: bool) {
+    /// Programs open few descriptors above it.
+    const HIGHEST: RawFd = 65_535;
+    if has_close_range {
+        let (first, last, flags) = (3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        // SAFETY: the call takes three numbers, and closes nothing before the exec.
+        if unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } == 0 {
+            return;
+        }
+    }
+    for number in 3..=HIGHEST {
+        // SAFETY: F_SETFD changes a flag of a descriptor number, open or not.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
 }
 
@@ -67,6 +122,8 @@ pub fn environment_of(pid: i32) -> Option<Vec<(OsString, OsString)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
 
     #[test]
@@ -76,15 +133,47 @@ mod tests {
         let script = "read -r line; echo \"$line$A$PWD\"; cut -d' ' -f6 /proc/$$/stat; echo $$";
         let command = DetachedCommand {
             program: "/bin/sh".into(),
-            arguments: vec!["-c".into(), script.into()],
+            arguments: vec!["shell".into(), "-c".into(), script.into()],
             environment: vec![("A".into(), "1".into()), ("PATH".into(), "/usr/bin:/bin".into())],
-            directory: "/".into(),
+            directory: Some("/".into()),
             output: Some(output),
+            passed: None,
         };
         let mut child = command.spawn().unwrap();
         assert!(child.wait().unwrap().success());
         let text = std::io::read_to_string(reader).unwrap();
         assert_eq!(text, format!("1/\n{0}\n{0}\n", child.id()));
+    }
+
+    /// Descriptors and signals of this process stay here, except the one that is passed.
+    #[test]
+    fn a_detached_process_inherits_nothing_else() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (passed, open) = (writer.try_clone().unwrap(), std::io::pipe().unwrap().1);
+        inherit::keep_on_exec(&open).unwrap();
+        let (passed_number, open) = (passed.as_fd().as_raw_fd(), OwnedFd::from(open));
+        let script = "ls /proc/self/fd | tr '\\n' ' '; \
+                      grep -E 'Sig(Blk|Ign)' /proc/self/status | tr -d '\\n'";
+        let command = DetachedCommand {
+            program: "/bin/sh".into(),
+            arguments: vec!["sh".into(), "-c".into(), script.into()],
+            environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            directory: None,
+            output: Some((writer.try_clone().unwrap().into(), writer.into())),
+            passed: Some(passed.into()),
+        };
+        // The shell inherits what the spawning thread has.
+        let before = SignalSet::new(&[libc::SIGUSR1]).block().unwrap();
+        let mut child = command.spawn().unwrap();
+        before.set_mask().unwrap();
+        assert!(child.wait().unwrap().success());
+        let text = std::io::read_to_string(reader).unwrap();
+        let (descriptors, signals) = text.split_once("Sig").unwrap();
+        let seen: Vec<RawFd> =
+            descriptors.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        assert!(seen.contains(&passed_number), "{text}");
+        assert!(!seen.contains(&open.as_raw_fd()), "{text}");
+        assert!(!signals.contains(|c: char| matches!(c, '1'..='9' | 'a'..='f')), "{text}");
     }
 
     #[test]

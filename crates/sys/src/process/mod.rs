@@ -16,6 +16,7 @@ mod memory;
 pub(crate) mod signal_set;
 pub mod signals;
 mod spawn;
+pub mod start_messages;
 pub mod startup;
 mod thread;
 pub(crate) mod tree;
@@ -34,7 +35,7 @@ pub use memory::read_memory;
 pub use spawn::{SpawnOptions, SpawnedWorker, StartError, spawn};
 pub use thread::{ThreadRights, ThreadState, first_unprivileged_port, thread_rights, thread_state};
 pub use tree::{
-    EndedChild, adopt_orphans, ancestry, group_of, is_descendant, is_exiting, is_stopped, reap,
-    signal, signal_group, wait_exit,
+    EndedChild, adopt_orphans, ancestry, group_of, is_descendant, is_exiting, is_stopped,
+    leads_session, reap, signal, signal_group, wait_exit,
 };
 pub(crate) use tree::{is_gone, parent, thread_has_ended};

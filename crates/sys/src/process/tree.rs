@@ -96,6 +96,12 @@ pub(crate) fn session_of(pid: i32) -> Option<i32> {
     after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(3)?.parse().ok()
 }
 
+/// Whether this process leads its session (`getsid(2)`).
+#[must_use]
+pub fn leads_session() -> bool {
+    rustix::process::getsid(None).is_ok_and(|leader| leader == rustix::process::getpid())
+}
+
 /// Whether a process has a controlling terminal: field 7. The kernel removes it from every process of
 /// the session when the terminal hangs up.
 pub(super) fn has_terminal(pid: i32) -> bool {

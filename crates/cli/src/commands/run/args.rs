@@ -29,6 +29,7 @@ Examples:
   sameport run --port 53 -- unbound -d             share port 53, leave its other ports alone
   sameport run --map 80=127.0.0.1:8080 -- nginx -g 'daemon off;'    it asks for 80, it gets 8080
   sameport run --name web -n 4 -- node server.js   workers that `sameport restart web` replaces
+  sameport run --name web --detach --wait -- node server.js         back when it is ready
   sameport run --private -- ./api                  no other program can join its ports, not even root's
   sameport run --source 127.0.0.9 -- curl http://127.0.0.1:8080/    connects from this address";
 
@@ -168,6 +169,14 @@ pub(super) struct NamedArgs {
     /// Close listening sockets with their worker
     #[arg(long, requires = "name")]
     pub(super) no_hold: bool,
+    /// Run in the background, without this terminal: returns when the workers are started
+    #[arg(long, requires = "name")]
+    pub(super) detach: bool,
+    /// With --detach: return when every worker is ready, with exit code 0. If one is not ready within TIME, the
+    /// run is stopped, and the exit code is 1 [default TIME: --ready-timeout and 30 s]
+    #[arg(long, value_name = "TIME", requires = "detach", num_args = 0..=1, require_equals = true,
+          value_parser = parse_duration)]
+    pub(super) wait: Option<Option<Duration>>,
     #[command(flatten)]
     pub(super) drain: DrainArgs,
     #[command(flatten)]

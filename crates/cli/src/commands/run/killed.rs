@@ -69,13 +69,13 @@ pub(crate) fn revive(
         Err(ReviveError::NotRecorded) => {
             return Err(client_failure(name, &ClientError::SupervisorDead(dead)));
         }
-        Err(error) => return Err(revive_failure(name, &dead, &error)),
+        Err(error) => return Err(revive_failure(name, &error)),
     };
     if !quiet {
         stderr::print(&revived_text(name, &dead, &revived));
     }
     let wait = revived.wait(name, &dead.running_workers, on_update);
-    wait.map_err(|error| revive_failure(name, &dead, &error))
+    wait.map_err(|error| revive_failure(name, &error))
 }
 
 /// The command line of the supervisor. A record of an earlier build has only the command.

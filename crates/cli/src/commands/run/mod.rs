@@ -1,6 +1,8 @@
 //! `sameport run`.
 
 mod args;
+#[cfg(target_os = "linux")]
+mod background;
 mod drain_args;
 #[cfg(target_os = "linux")]
 pub(crate) mod killed;
@@ -19,21 +21,42 @@ use args::{NamedArgs, QueueArgument, TogetherArgs, ViaArgument};
 
 #[cfg(target_os = "linux")]
 pub(crate) fn run(args: Args) -> VerbResult {
+    use crate::operations::detach::StartReport;
+
+    if args.named.detach {
+        refuse(&args)?;
+        return background::start(&args);
+    }
+    let mut report = StartReport::of_environment();
+    foreground(args, &mut report).inspect_err(|failure| report.failed(failure.into()))
+}
+
+/// Runs the workers in this process. `report`: for the process that started this one in the background.
+#[cfg(target_os = "linux")]
+fn foreground(args: Args, report: &mut crate::operations::detach::StartReport) -> VerbResult {
+    use sameport_supervisor::RunEvent;
+
     use crate::error::run_failure;
     use crate::output::run::reporter::StderrLines;
 
-    refuse_contradiction(&args.rules)?;
-    refuse_each(&args)?;
-    refuse_twice(&args.named.listen)?;
-    refuse_half_private(&args)?;
-    refuse_ineffective(&args)?;
-    refuse_one_queue(&args)?;
-    let mut reporter = StderrLines::new(args.quiet);
+    refuse(&args)?;
+    let quiet = args.quiet;
+    let mut reporter = StderrLines::new(quiet);
     let plan = plan::run_plan(args)?;
     if std::env::var_os(sameport_supervisor::CHECK).is_some() {
         return check(&plan);
     }
-    let outcome = sameport_supervisor::run(&plan, &mut |event| reporter.report(&event));
+    let outcome = sameport_supervisor::run(&plan, &mut |event| {
+        match &event {
+            RunEvent::Begun => report.begun(),
+            RunEvent::TakesOver { .. } => report.takes_over(),
+            _ => {}
+        }
+        if !quiet {
+            background::lines(&event).into_iter().for_each(|line| report.line(line));
+        }
+        reporter.report(&event);
+    });
     reporter.finish();
     outcome.map(Into::into).map_err(|error| run_failure(&plan, &error))
 }
@@ -59,6 +82,16 @@ fn check(plan: &sameport_supervisor::RunPlan) -> VerbResult {
     }
     sameport_supervisor::check(plan).map_err(|error| run_failure(plan, &error))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Options that contradict each other.
+fn refuse(args: &Args) -> Result<(), Failure> {
+    refuse_contradiction(&args.rules)?;
+    refuse_each(args)?;
+    refuse_twice(&args.named.listen)?;
+    refuse_half_private(args)?;
+    refuse_ineffective(args)?;
+    refuse_one_queue(args)
 }
 
 /// Two rules for one address: which one applies would depend on their order.

@@ -10,7 +10,7 @@ use sameport_policy::watchdog::WatchdogVariables;
 use sameport_supervisor::{
     BindOptions, CHECK, ChildrenMode, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
     NamedOptions, PolicyChoice, PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment,
-    RunPlan, SharingScope, TrafficOptions, WorkerUser,
+    RunPlan, START_FD, SharingScope, TrafficOptions, WorkerUser,
 };
 
 use super::args::{
@@ -18,6 +18,7 @@ use super::args::{
     ViaArgument,
 };
 use crate::error::{Failure, directory_failure, user_failure};
+use crate::operations::detach::is_detached;
 use crate::operations::named_runs::own_service;
 use crate::operations::runtime_dir::runtime_dir;
 
@@ -102,6 +103,7 @@ fn environment(launch: &LaunchOptions) -> RunEnvironment {
             count: text("LISTEN_FDS"),
             names: text("LISTEN_FDNAMES"),
         },
+        detached: is_detached(),
     }
 }
 
@@ -140,7 +142,7 @@ fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
         arguments: env::args_os().collect(),
         environment: env::vars_os()
             .filter(|(name, _)| {
-                name != CHECK && HANDOVER_FD.iter().all(|handover| name != handover)
+                HANDOVER_FD.iter().chain([&CHECK, &START_FD]).all(|passed| name != passed)
             })
             .collect(),
         begin: HANDOVER_FD

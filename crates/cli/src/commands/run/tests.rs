@@ -18,16 +18,24 @@ fn definition() -> clap::Command {
 fn the_parser_of_other_command_lines_knows_every_option() {
     let (mut options, mut switches) = (BTreeSet::new(), BTreeSet::new());
     let (mut short_options, mut short_switches) = (BTreeSet::new(), BTreeSet::new());
+    let mut optional = BTreeSet::new();
     for option in definition().get_arguments().filter(|it| !it.is_positional()) {
         let takes_value = option.get_action().takes_values();
         let long = option.get_long().map(str::to_owned);
-        if takes_value { &mut options } else { &mut switches }.extend(long);
+        let may_be_alone = option.get_num_args().is_some_and(|count| count.min_values() == 0);
+        match takes_value {
+            true if may_be_alone => &mut optional,
+            true => &mut options,
+            false => &mut switches,
+        }
+        .extend(long);
         if takes_value { &mut short_options } else { &mut short_switches }
             .extend(option.get_short());
     }
     let owned = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect();
     assert_eq!(options, owned(run_line::OPTIONS));
     assert_eq!(switches, owned(run_line::SWITCHES));
+    assert_eq!(optional, owned(run_line::OPTIONAL));
     assert_eq!(short_options, run_line::SHORT_OPTIONS.iter().copied().collect());
     assert_eq!(short_switches, run_line::SHORT_SWITCHES.iter().copied().collect());
 }
@@ -42,6 +50,9 @@ fn both_parsers_read_the_same() {
         "sameport run -n=4 --map tcp:80=8080 --source 127.0.0.9 --transparent -- api",
         "sameport run --private --via seccomp --no-new-privs -- api --name web",
         "sameport run --user www-data --directory current --env A=-- --env B= -n auto -- api",
+        "sameport run --name web --detach --wait -- api --wait",
+        "sameport run --wait=2m --detach --name web -- api",
+        "sameport run --name web --detach --wait 2m -- api",
         "sameport run --join api",
         "sameport run --quiet=yes -- api",
         "sameport run --nam web -- api",

@@ -128,9 +128,9 @@ pub(crate) fn revived_text(name: &RunName, dead: &DeadSupervisor, revived: &Revi
     let before = dead.record.as_ref().map_or(0, |record| record.pid);
     let output = match revived.output {
         OutputPlace::OfWorkers => "its output goes where that of its workers goes",
-        OutputPlace::Nowhere => "its output goes to /dev/null",
+        OutputPlace::Background => "its output goes where that of `run --detach` goes",
     };
-    let pid = revived.pid;
+    let pid = revived.pid();
     format!(
         "the supervisor of {name} (pid {before}) was killed; pid {pid} takes its place, and {output}"
     )

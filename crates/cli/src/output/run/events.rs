@@ -24,8 +24,9 @@ use crate::output::text::sentence_list;
 const LISTED: usize = 8;
 
 /// The lines of one event; none for an event that later events imply.
-pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
+pub(crate) fn event_lines(event: &RunEvent) -> Vec<String> {
     match event {
+        RunEvent::Begun => Vec::new(),
         RunEvent::Shared { address, sharers } => vec![shared(address, sharers)],
         RunEvent::Contested(contest) => vec![contested(contest)],
         RunEvent::Refused { address, refusal } => {
