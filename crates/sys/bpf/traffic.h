@@ -54,6 +54,8 @@ struct control {
 	__u32 round[2];   /* round-robin of equal weights: how many turns were taken */
 	__u32 swept;      /* the epoch in which what was pending too long was last forgotten */
 	__u32 unused;
+	__u64 jiffies;    /* when `now` was read */
+	__u64 now;        /* CLOCK_MONOTONIC_COARSE */
 	struct lane lane[LANES];
 };
 
@@ -70,7 +72,7 @@ struct table {
 	__u32 inverses[MEMBERS];  /* 2^28 / weight */
 	__u32 ranks[MEMBERS];     /* standby: the lowest that can take it is chosen from */
 	__u32 places[MEMBERS];    /* cpu, numa: the processor or node whose connections it gets; -1: none */
-	__u64 identities[MEMBERS]; /* sticky: a number that stays with the member */
+	__u64 identities[MEMBERS]; /* sticky: a number that stays with the member, mixed */
 	/* Held to append and to strike, not to choose. Last: without CAP_PERFMON the verifier accepts no
 	 * variable offset that could be its own. */
 	struct bpf_spin_lock lock;
@@ -112,7 +114,9 @@ struct counter {
 	__u64 chosen;
 	__u64 established;
 	__u64 waiting;    /* since when the queue is not empty and nothing is accepted; 0: it is */
-	__u64 unused[3];
+	__u32 looked;     /* when the queue was last looked at: a LOOK_SHIFT-th part of the time */
+	__u32 limit;      /* of the queue, as it was then */
+	__u64 unused[2];
 };
 
 struct counters {
@@ -172,7 +176,6 @@ MAP(moved, BPF_MAP_TYPE_HASH, 1 << 18, __u64, struct moved, BPF_F_NO_PREALLOC);
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value,
 				   __u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
-static __u32 (*bpf_get_prandom_u32)(void) = (void *)7;
 static __u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
 static __u32 (*bpf_get_numa_node_id)(void) = (void *)42;
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
@@ -185,6 +188,7 @@ static long (*bpf_sock_map_update)(void *ctx, void *map, void *key, __u64 flags)
 static void (*bpf_spin_lock)(struct bpf_spin_lock *) = (void *)93;
 static void (*bpf_spin_unlock)(struct bpf_spin_lock *) = (void *)94;
 static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (void *)113;
+static __u64 (*bpf_jiffies64)(void) = (void *)118;
 static __u64 (*bpf_ktime_get_coarse_ns)(void) = (void *)160;
 
 INLINE struct control *the_control(void)
@@ -199,6 +203,15 @@ INLINE struct counters *the_counters(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&counters, &zero);
+}
+
+/* The finalizer of splitmix64, of which two rounds suffice to tell members apart. */
+INLINE __u64 mix(__u64 x)
+{
+	x *= 0xbf58476d1ce4e5b9ull;
+	x ^= x >> 31;
+	x *= 0x94d049bb133111ebull;
+	return x ^ x >> 32;
 }
 
 /* The verifier needs the bound, and the compiler must not see that it is not needed. */

@@ -256,7 +256,7 @@ INLINE void admit(struct control *control, __u32 number, __u64 identity)
 		table->inverses[BOUNDED(count)] = control->inverse;
 		table->ranks[BOUNDED(count)] = control->rank;
 		table->places[BOUNDED(count)] = 0xffffffff;
-		table->identities[BOUNDED(count)] = identity;
+		table->identities[BOUNDED(count)] = mix(identity);
 		if (!count || table->greatest < weight)
 			table->greatest = weight;
 		table->uniform = !count || table->uniform == weight ? weight : 0;

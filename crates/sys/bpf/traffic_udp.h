@@ -143,23 +143,15 @@ INLINE __u32 seconds_at(__u64 now)
 	return now / 1000000000ull;
 }
 
-/* What is known of a datagram. */
-struct datagram {
-	struct flow_key key;
-	__u32 active; /* of the control */
-	__u64 now;
-};
-
 /* Selects the member that the flow has. A new connection of QUIC in an old flow, as from a client with one
  * socket for all, does not go to a member that gets nothing new. */
-INLINE int follow_flow(struct sk_reuseport_md *md, struct datagram *it, int opens)
+INLINE int follow_flow(struct sk_reuseport_md *md, struct flow_key *key, __u32 active, __u32 now, int opens)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &it->key);
-	__u32 now = seconds_at(it->now);
+	struct flow *flow = bpf_map_lookup_elem(&flows, key);
 
 	if (!flow || now - flow->seen > FLOW_SECONDS)
 		return 0;
-	if (opens && now - flow->began > FLOW_BEGINS_SECONDS && !takes_new(it->active, flow->member))
+	if (opens && now - flow->began > FLOW_BEGINS_SECONDS && !takes_new(active, flow->member))
 		return 0;
 	if (!follow(md, flow->member, flow->generation))
 		return 0;
@@ -169,9 +161,11 @@ INLINE int follow_flow(struct sk_reuseport_md *md, struct datagram *it, int open
 	return 1;
 }
 
-/* Selects the member that a datagram belongs to. 0: the policy chooses, and `remember` follows. */
-INLINE int is_of_flow(struct sk_reuseport_md *md, struct datagram *it)
+/* Selects the member that a datagram belongs to. 0: the policy chooses, and sameport_remember follows. Both
+ * are global functions, so that TCP, which does not call them, has the stack. */
+__attribute__((noinline)) int sameport_follow(struct sk_reuseport_md *md, __u32 active, __u32 now)
 {
+	struct flow_key key;
 	struct quic quic;
 	int opens = 0;
 
@@ -180,18 +174,20 @@ INLINE int is_of_flow(struct sk_reuseport_md *md, struct datagram *it)
 			return 1;
 		opens = opens_quic(&quic);
 	}
-	return read_flow_key(md, &it->key) && follow_flow(md, it, opens);
+	return read_flow_key(md, &key) && follow_flow(md, &key, active, now, opens);
 }
 
-INLINE void remember(struct choice *c, struct datagram *it, __u32 index)
+__attribute__((noinline)) int sameport_remember(struct sk_reuseport_md *md, __u32 member, __u32 now)
 {
-	__u32 member = member_at(c, index);
-	__u32 now = seconds_at(it->now);
 	struct flow flow = { .member = member, .began = now, .seen = now };
+	struct counters *counters = the_counters();
+	struct flow_key key;
 
-	flow.generation = c->counters->of[BOUNDED(member)].generation;
+	if (!counters || !read_flow_key(md, &key))
+		return 0;
+	flow.generation = counters->of[BOUNDED(member)].generation;
 	/* If the table has no room at all, the next datagram is chosen for again. */
-	bpf_map_update_elem(&flows, &it->key, &flow, 0);
+	return !bpf_map_update_elem(&flows, &key, &flow, 0);
 }
 
 #endif

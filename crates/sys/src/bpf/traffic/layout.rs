@@ -12,7 +12,7 @@ pub(super) const NO_PLACE: u32 = u32::MAX;
 
 /// `struct control`.
 pub(super) mod control {
-    pub(crate) const SIZE: usize = 184;
+    pub(crate) const SIZE: usize = 200;
     pub(crate) const NETNS: usize = 0;
     /// Port in the low half, the number of lanes in the high one.
     pub(crate) const PORT: usize = 8;
@@ -27,7 +27,7 @@ pub(super) mod control {
     pub(crate) const PROBES: usize = 44;
     pub(crate) const MISSED: usize = 48;
     pub(crate) const SWEPT: usize = 80;
-    pub(crate) const LANE: usize = 88;
+    pub(crate) const LANE: usize = 104;
 }
 
 /// `struct lane`.
@@ -112,6 +112,14 @@ pub(super) const RECORD: usize = 1 << 16;
 /// A load is multiplied by this and divided by the weight.
 pub(super) fn inverse(weight: u32) -> u32 {
     ((1 << 28) / weight.max(1)).max(1)
+}
+
+/// `mix` of `bpf/traffic.h`.
+pub(super) fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^= mixed >> 31;
+    mixed = mixed.wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 32
 }
 
 pub(super) fn put(bytes: &mut [u8], at: usize, number: u32) {

@@ -100,7 +100,7 @@ pub(super) fn bytes(entries: &[TableEntry]) -> Vec<u8> {
             put(&mut bytes, column + 4 * index, value);
         }
         let identity = table::IDENTITIES + 8 * index;
-        bytes[identity..identity + 8].copy_from_slice(&of.identity.to_le_bytes());
+        bytes[identity..identity + 8].copy_from_slice(&layout::mix(of.identity).to_le_bytes());
         let short = |n: usize| u16::try_from(n).unwrap_or(0).to_le_bytes();
         let member = usize::try_from(of.member).unwrap_or(0);
         for (at, value) in
