@@ -183,7 +183,7 @@ impl TrafficState {
     /// these.
     fn restart_counts(&self) {
         for number in self.used() {
-            self.counters.u64(number * counter::SIZE + counter::CHOSEN).store(0, SeqCst);
+            self.long(number, counter::CHOSEN).store(0, SeqCst);
         }
     }
 
