@@ -98,6 +98,11 @@ pub enum RunEvent {
         /// The next step.
         hint: &'static str,
     },
+    /// The run is announced as leaving.
+    Leaving {
+        /// The time after which its workers begin to drain.
+        time: Duration,
+    },
     /// The canary was promoted or rolled back.
     CanaryEnded {
         /// Program and arguments of its workers.

@@ -13,7 +13,8 @@ use sameport_sys::netlink;
 use crate::control::canary::{CanaryState, CanaryStatus};
 use crate::control::counters::RunCounters;
 use crate::control::protocol::{
-    ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus, WorkerTreatment,
+    LeavingStatus, ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus,
+    WorkerTreatment,
 };
 use crate::control::{RunInfo, client};
 use crate::narrower;
@@ -64,6 +65,7 @@ impl StatusFacts<'_> {
                 log: self.options.log.as_ref().map(Into::into),
                 canary: self.canary(),
                 start: None,
+                leaving: self.leaving(),
             },
         }
     }
@@ -143,6 +145,12 @@ impl StatusFacts<'_> {
         Some(CanaryStatus { command: words, directory: directory.into(), state })
     }
 
+    fn leaving(&self) -> Option<LeavingStatus> {
+        let stops_at = self.lifecycle.stops_at();
+        let is_leaving = stops_at.is_some() || self.lifecycle.is_stopping();
+        is_leaving.then(|| LeavingStatus { stops_at: stops_at.map(|at| wall_clock(at, self.now)) })
+    }
+
     fn remarks(&self, addresses: &[AddressStatus]) -> Vec<String> {
         let unused = addresses.iter().filter(|status| status.unused);
         let mut remarks: Vec<String> = unused
@@ -219,6 +227,10 @@ pub(crate) fn refusal(
         RequestRefusal::Stopping => (
             "the run is stopping".into(),
             "start it again when it has stopped; `sameport stop --now` ends its drains",
+        ),
+        RequestRefusal::Leaving => (
+            "the run leaves, as `sameport stop --announce` asked".into(),
+            "start it again when it has stopped; `sameport stop NAME` stops it at once",
         ),
         RequestRefusal::Canary => (
             "the run has a canary".into(),

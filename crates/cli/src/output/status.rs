@@ -16,7 +16,7 @@ use super::traffic;
 use sameport_supervisor::control::client::{ClientError, RunEntry};
 use sameport_supervisor::control::counters::RunCounters;
 use sameport_supervisor::control::protocol::{
-    ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus,
+    LeavingStatus, ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus,
 };
 
 /// Addresses in one cell on a terminal, or reasons in one line.
@@ -89,6 +89,17 @@ fn drain_line(status: &RunStatus) -> String {
     format!("drain: {}{itself}\n", printable(drain))
 }
 
+/// `leaving: load balancers hear of it, and the run stops in 4 s`.
+fn leaving_line(leaving: &LeavingStatus, now: u64) -> String {
+    match leaving.stops_at {
+        Some(at) => {
+            let left = at.saturating_sub(now).div_ceil(1000);
+            format!("leaving: load balancers hear of it, and the run stops in {left} s\n")
+        }
+        None => "leaving: the run stops\n".to_owned(),
+    }
+}
+
 /// One run in full. `width`: of the terminal, if it is one. `now`: milliseconds since 1970.
 pub(crate) fn text(status: &RunStatus, width: Option<usize>, now: u64) -> String {
     let mut text = format!(
@@ -105,6 +116,9 @@ pub(crate) fn text(status: &RunStatus, width: Option<usize>, now: u64) -> String
     );
     if let Some(log) = &status.treatment.log {
         text.push_str(&format!("log: {}\n", printable(&log.to_string_lossy())));
+    }
+    if let Some(leaving) = &status.treatment.leaving {
+        text.push_str(&leaving_line(leaving, now));
     }
     if let Some(canary) = &status.treatment.canary {
         text.push_str(&canary::line(canary, now));
@@ -267,6 +281,8 @@ fn run_view<'a>(status: &'a RunStatus, user: &'a str) -> impl Serialize + use<'a
         traffic: &status.treatment.traffic,
         counters: counters_view(&status.treatment.counters),
         canary: status.treatment.canary.as_ref().map(canary::view),
+        leaving: status.treatment.leaving.is_some(),
+        stops_at: status.treatment.leaving.and_then(|it| it.stops_at).map(|at| at / 1000),
         log: status.treatment.log.as_ref().map(|log| log.to_string_lossy()),
     }
 }

@@ -8,7 +8,7 @@ impl Lifecycle {
     /// Whether a request other than a stop would be accepted.
     #[must_use]
     pub fn accepts_request(&self) -> bool {
-        !self.stopping && self.busy().is_none()
+        !self.stopping && self.stops_at.is_none() && self.busy().is_none()
     }
 
     /// The request in progress that refuses another one.

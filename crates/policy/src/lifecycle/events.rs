@@ -46,6 +46,7 @@ impl Lifecycle {
         for place in startable {
             self.start(place, now, &mut actions);
         }
+        self.leave_in_time(now, &mut actions);
         self.promote_in_time(now, &mut actions);
         self.advance(now, &mut actions);
         actions

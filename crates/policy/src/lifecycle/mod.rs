@@ -20,6 +20,8 @@ mod held_sockets;
 #[cfg(test)]
 mod histories;
 mod instance;
+#[cfg(test)]
+mod leave_tests;
 mod model;
 mod port_wait;
 mod report;

@@ -258,6 +258,11 @@ pub enum RunRequest {
         /// 1 or more.
         copies: u16,
     },
+    /// Serve on for this time, and then end all workers. Load balancers hear of it meanwhile.
+    Leave {
+        /// The time.
+        after: Duration,
+    },
     /// End all workers.
     Stop {
         /// Whether they get the stop signal at once.
@@ -311,6 +316,8 @@ pub enum RequestRefusal {
     Busy(BusyRequest),
     /// The run is ending.
     Stopping,
+    /// The run is announced as leaving.
+    Leaving,
     /// The run has a canary, which is to be promoted or rolled back first.
     Canary,
     /// The run has no canary.

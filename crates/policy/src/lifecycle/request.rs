@@ -31,6 +31,14 @@ impl Lifecycle {
         if self.stopping {
             return Err(RequestRefusal::Stopping);
         }
+        if let RunRequest::Leave { after } = request {
+            let at = now.saturating_add(after);
+            self.stops_at = Some(self.stops_at.map_or(at, |earlier| earlier.min(at)));
+            return Ok(Vec::new());
+        }
+        if self.stops_at.is_some() {
+            return Err(RequestRefusal::Leaving);
+        }
         match (&request, self.canary.is_some()) {
             (
                 RunRequest::Upgrade { .. } | RunRequest::Move { .. } | RunRequest::Canary { .. },
@@ -64,7 +72,7 @@ impl Lifecycle {
                 self.begin_canary(command, share, promotes_after);
             }
             RunRequest::Promote => self.promote(),
-            RunRequest::RollBack | RunRequest::Stop { .. } => {}
+            RunRequest::RollBack | RunRequest::Leave { .. } | RunRequest::Stop { .. } => {}
         }
         self.advance(now, &mut actions);
         Ok(actions)
@@ -121,6 +129,14 @@ impl Lifecycle {
             self.end_drains(now, actions);
         }
         self.advance(now, actions);
+    }
+
+    /// Begins to stop when the time of the announcement is over.
+    pub(super) fn leave_in_time(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.stops_at().is_some_and(|at| at <= now) {
+            actions.extend(self.release_client());
+            self.stop(false, now, actions);
+        }
     }
 
     /// Ends every drain now.

@@ -53,7 +53,7 @@ impl Lifecycle {
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
         let all_serve = self.instances.len() == self.slots.len();
-        if !self.is_settled() || self.stopping || !all_serve {
+        if !self.is_settled() || self.stopping || self.stops_at.is_some() || !all_serve {
             return None;
         }
         let canary = match self.canary.clone() {

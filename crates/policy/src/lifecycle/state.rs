@@ -27,6 +27,8 @@ pub struct Lifecycle {
     pub(super) self_draining: BTreeSet<usize>,
     pub(super) canary: Option<Canary>,
     pub(super) canary_end: Option<CanaryEnd>,
+    /// When a run that is announced as leaving begins to stop.
+    pub(super) stops_at: Option<Duration>,
     pub(super) stopping: bool,
     /// Whether [`Action::EndRun`](super::Action::EndRun) was returned.
     pub(super) ended: bool,
@@ -76,6 +78,7 @@ impl Lifecycle {
             self_draining: BTreeSet::new(),
             canary: None,
             canary_end: None,
+            stops_at: None,
             stopping: false,
             ended: false,
         }
@@ -104,6 +107,12 @@ impl Lifecycle {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping
+    }
+
+    /// When a run that is announced as leaving begins to stop.
+    #[must_use]
+    pub fn stops_at(&self) -> Option<Duration> {
+        self.stops_at.filter(|_| !self.stopping)
     }
 
     /// Whether no instance is starting or will restart, so that unused sockets stay unused.
@@ -193,7 +202,7 @@ impl Lifecycle {
         let promotion = self.canary.as_ref().and_then(Canary::promotes_at);
         let promotion = promotion.filter(|_| self.accepts_request());
         let instances = self.instances.values().filter_map(|instance| self.deadline(instance));
-        instances.chain(pauses).chain(promotion).min()
+        instances.chain(pauses).chain(promotion).chain(self.stops_at()).min()
     }
 
     pub(super) fn deadline(&self, instance: &Instance) -> Option<Duration> {

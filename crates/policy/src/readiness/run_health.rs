@@ -1,6 +1,7 @@
 //! Whether a run takes new connections, for load balancers: `sameport agent` and `/readyz`.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What a supervisor says about its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +89,18 @@ pub fn run_health(sight: &RunSight) -> RunHealth {
     RunHealth::Down(reason)
 }
 
+/// How long the last health of a run holds while its supervisor does not answer: a busy machine is not down.
+const HEALTH_KEPT: Duration = Duration::from_secs(10);
+
+/// The health of a run whose supervisor does not answer in time. `last`: what it said last, and how long ago.
+#[must_use]
+pub fn health_without_answer(last: Option<(RunHealth, Duration)>) -> RunHealth {
+    match last {
+        Some((health, age)) if age <= HEALTH_KEPT => health,
+        _ => RunHealth::Down(DownReason::Silent),
+    }
+}
+
 impl RunHealth {
     /// The part of its workers that is ready, in percent, rounded down, at least 1; `None` if it takes no new
     /// connections.
@@ -124,13 +137,13 @@ impl RunHealth {
     }
 }
 
-/// `3 of 4 workers ready`, `leaving`, `0 of 4 workers ready`.
+/// `up, 3 of 4 workers ready`, `leaving`, `down: 0 of 4 workers ready`.
 impl fmt::Display for RunHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Up { ready, wanted } => write!(f, "{ready} of {wanted} workers ready"),
+            Self::Up { ready, wanted } => write!(f, "up, {ready} of {wanted} workers ready"),
             Self::Leaving => f.write_str("leaving"),
-            Self::Down(reason) => reason.fmt(f),
+            Self::Down(reason) => write!(f, "down: {reason}"),
         }
     }
 }
@@ -190,6 +203,16 @@ mod tests {
         for (sight, line) in table {
             assert_eq!(run_health(&sight).agent_line(), line, "{sight:?}");
         }
+    }
+
+    #[test]
+    fn the_last_health_holds_for_a_while() {
+        let up = RunHealth::Up { ready: 1, wanted: 1 };
+        let silent = RunHealth::Down(DownReason::Silent);
+        let later = HEALTH_KEPT + Duration::from_millis(1);
+        assert_eq!(health_without_answer(None), silent);
+        assert_eq!(health_without_answer(Some((up.clone(), HEALTH_KEPT))), up);
+        assert_eq!(health_without_answer(Some((up, later))), silent);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use sameport_policy::lifecycle::RunRequest;
 use sameport_policy::lifecycle::exit::Exit;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The upper bounds of the durations, in milliseconds.
 const BOUNDS: [u64; 12] =
@@ -25,7 +26,7 @@ pub struct RunCounters {
     #[serde(default)]
     pub starts: u64,
     /// Number of starts after a crash, by the worker's ordinal.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_ordinal")]
     pub restarts: BTreeMap<u16, u64>,
     /// The ends of workers.
     #[serde(default)]
@@ -46,6 +47,13 @@ pub struct RunCounters {
     /// canaries.
     #[serde(skip)]
     crashed: BTreeMap<(u16, bool), Crashed>,
+}
+
+/// A map whose keys are numbers. In a flattened part of a message, serde gives the keys of JSON as text only.
+fn by_ordinal<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<u16, u64>, D::Error> {
+    let texts = BTreeMap::<String, u64>::deserialize(from)?;
+    let entry = |(key, count): (String, u64)| Ok((key.parse().map_err(D::Error::custom)?, count));
+    texts.into_iter().map(entry).collect()
 }
 
 /// Number of ends of workers of one kind.
@@ -177,7 +185,7 @@ pub(crate) fn kind_of(request: &RunRequest) -> Option<&'static str> {
         RunRequest::Canary { .. } => "canary",
         RunRequest::Promote => "promote",
         RunRequest::RollBack => "roll-back",
-        RunRequest::Stop { .. } => return None,
+        RunRequest::Leave { .. } | RunRequest::Stop { .. } => return None,
     })
 }
 

@@ -47,6 +47,12 @@ pub enum ControlRequest {
     },
     /// Drains and ends the workers, then the supervisor.
     Stop,
+    /// Announces the run as leaving, serves on for this time, and then does [`Self::Stop`]. The earlier of two
+    /// announcements counts. A supervisor of an earlier build refuses it.
+    StopAnnounced {
+        /// The time, in milliseconds.
+        announce: u64,
+    },
     /// Ends the workers without a drain, then the supervisor; also while it stops already.
     StopNow,
     /// Replaces every worker by one with another command.
@@ -311,6 +317,17 @@ pub struct WorkerTreatment {
     /// What the supervisor was started with. Earlier builds do not write it.
     #[serde(default)]
     pub start: Option<RunStart>,
+    /// Whether the run leaves. Earlier builds do not write it.
+    #[serde(default)]
+    pub leaving: Option<LeavingStatus>,
+}
+
+/// A run that is announced as leaving, or stops: load balancers send new connections elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeavingStatus {
+    /// When its workers begin to drain, in milliseconds since 1970; `None`: they have begun.
+    #[serde(default)]
+    pub stops_at: Option<u64>,
 }
 
 /// The process of a worker. A worker that is being replaced has two.

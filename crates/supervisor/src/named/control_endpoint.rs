@@ -51,6 +51,8 @@ pub(super) struct ControlEndpoint {
     pub(super) info: RunInfo,
     /// Answer the request that is being executed; more than one only while the run stops.
     pub(super) responders: Vec<Responder>,
+    /// The clients of an announced stop, until it begins.
+    pub(super) announcers: Vec<Responder>,
     /// Whether a request, and not a signal, asked the run to stop.
     pub(super) stop_requested: bool,
     /// The signal that asked the run to stop.
@@ -83,6 +85,7 @@ impl ControlEndpoint {
             requests,
             info,
             responders: Vec::new(),
+            announcers: Vec::new(),
             stop_requested: false,
             stop_signal: None,
             manager,

@@ -288,6 +288,7 @@ impl NamedRun<'_> {
         self.attend_drains(now);
         let actions = self.lifecycle.tick(now);
         self.execute(actions, now);
+        self.join_announcers();
         self.workers.sweep_orphans(&self.pool, now);
         if now >= self.schedule.next_round {
             let begun = Instant::now();

@@ -11,7 +11,7 @@ use super::{NamedRun, history};
 use crate::control::protocol::{
     ControlReply, ControlRequest, RunStatus, WorkerTreatment, WorkerUpdate,
 };
-use crate::control::{PendingRequest, RunHistory, client, counters};
+use crate::control::{PendingRequest, Responder, RunHistory, client, counters};
 use crate::event::RunEvent;
 use crate::status;
 use crate::workers::WorkerCommand;
@@ -41,19 +41,16 @@ impl NamedRun<'_> {
             }
             ControlRequest::Follow => return self.control.responders.push(replies),
             ControlRequest::Restart { surge, now } => RunRequest::Restart { surge, now },
-            ControlRequest::Scale { copies: 0 } => {
-                return replies
-                    .finish(ControlReply::failed("no workers is no run", Some("stop it instead")));
+            ControlRequest::Scale { copies } => match self.scale_refusal(copies) {
+                None => RunRequest::Scale { copies },
+                Some(refusal) => return replies.finish(refusal),
+            },
+            ControlRequest::StopAnnounced { announce } if !self.lifecycle.is_stopping() => {
+                return self.announce(Duration::from_millis(announce), replies, now);
             }
-            ControlRequest::Scale { copies } => {
-                let options = &self.plan.bind_options;
-                if let Some(fault) = each::fault(&options.each, copies, &options.rules) {
-                    let hint = "give the ports more room when the run is started again";
-                    return replies.finish(ControlReply::failed(fault.to_string(), Some(hint)));
-                }
-                RunRequest::Scale { copies }
+            ControlRequest::Stop | ControlRequest::StopAnnounced { .. } => {
+                RunRequest::Stop { now: false }
             }
-            ControlRequest::Stop => RunRequest::Stop { now: false },
             ControlRequest::StopNow => RunRequest::Stop { now: true },
             ControlRequest::Upgrade { .. }
             | ControlRequest::UpgradeWith { .. }
@@ -98,6 +95,34 @@ impl NamedRun<'_> {
                 let hint = hint.replace("NAME", self.options.name.as_str());
                 replies.finish(ControlReply::failed(error, Some(&hint)));
             }
+        }
+    }
+
+    /// Why the run cannot have this number of workers.
+    fn scale_refusal(&self, copies: u16) -> Option<ControlReply> {
+        if copies == 0 {
+            return Some(ControlReply::failed("no workers is no run", Some("stop it instead")));
+        }
+        let options = &self.plan.bind_options;
+        let fault = each::fault(&options.each, copies, &options.rules)?;
+        let hint = "give the ports more room when the run is started again";
+        Some(ControlReply::failed(fault.to_string(), Some(hint)))
+    }
+
+    /// Announces the run as leaving. A change that is under way goes on until the stop begins.
+    fn announce(&mut self, time: Duration, replies: Responder, now: Duration) {
+        // Neither this request nor one of no time is refused.
+        let _ = self.lifecycle.request(RunRequest::Leave { after: time }, now);
+        let until = self.lifecycle.stops_at().unwrap_or(now);
+        self.control.stop_requested = true;
+        self.control.announcers.push(replies);
+        self.events.push(RunEvent::Leaving { time: until.saturating_sub(now) });
+    }
+
+    /// The clients of an announced stop hear of the end of the run from now on.
+    pub(super) fn join_announcers(&mut self) {
+        if self.lifecycle.is_stopping() {
+            self.control.responders.append(&mut self.control.announcers);
         }
     }
 
@@ -228,7 +253,7 @@ impl NamedRun<'_> {
             .map(|at| status::wall_clock(at, now)),
             ..self.update(change.ordinal, change.instance, change.state)
         };
-        for responder in &self.control.responders {
+        for responder in self.control.responders.iter().chain(&self.control.announcers) {
             responder.send_update(&update);
         }
         // A client that follows the start of the run need not wait until the worker succeeds.

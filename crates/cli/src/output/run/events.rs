@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use sameport_policy::bind::map::{MapRule, RuleSide};
 use sameport_policy::holder::Holder;
@@ -18,7 +19,7 @@ use super::worker_change::sentence;
 use crate::error::{Failure, interposer_name, permit, refusal_advice, sandbox_reason};
 use crate::output::shell;
 use crate::output::socket_owner::holder_label;
-use crate::output::text::sentence_list;
+use crate::output::text::{seconds_rounded_up, sentence_list};
 
 /// Members or pids in one line.
 const LISTED: usize = 8;
@@ -59,6 +60,7 @@ pub(crate) fn event_lines(event: &RunEvent) -> Vec<String> {
         RunEvent::NotReplaced { error, hint } => {
             vec![format!("error: {error}"), format!("hint: {hint}")]
         }
+        RunEvent::Leaving { time } => vec![leaving(*time)],
         RunEvent::CanaryEnded { command, outcome } => vec![canary_ended(command, outcome)],
         RunEvent::EndingLeftovers { pids } => {
             vec![format!("ending what the command left behind: {}", processes(pids))]
@@ -73,11 +75,9 @@ pub(crate) fn event_lines(event: &RunEvent) -> Vec<String> {
         ],
         RunEvent::Unused(option) => unused(option),
         RunEvent::WorkerChanged(change) => worker_changed(change).into_iter().collect(),
-        RunEvent::Detached { ordinal, pid, remaining } => vec![format!(
-            "worker {ordinal}: pid {pid} exited with 0 and left {} running, which serve in \
-             its place",
-            processes(remaining)
-        )],
+        RunEvent::Detached { ordinal, pid, remaining } => {
+            vec![detached(*ordinal, *pid, remaining)]
+        }
         RunEvent::NotAccepting { ordinal, pid, waiting } => vec![format!(
             "warning: worker {ordinal} (pid {pid}) does not accept connections; {waiting} wait"
         )],
@@ -103,6 +103,18 @@ pub(crate) fn event_lines(event: &RunEvent) -> Vec<String> {
             vec![format!("error: {} did not end by SIGKILL", processes(pids))]
         }
     }
+}
+
+fn leaving(time: Duration) -> String {
+    let left = seconds_rounded_up(time);
+    format!("the run leaves: it serves on for {left} s and then stops")
+}
+
+fn detached(ordinal: u16, pid: i32, remaining: &[i32]) -> String {
+    let left = processes(remaining);
+    format!(
+        "worker {ordinal}: pid {pid} exited with 0 and left {left} running, which serve in its place"
+    )
 }
 
 /// A program had taken the place of the policy. `strangers`: members of the groups that are of others.
