@@ -1,5 +1,6 @@
 //! One file a verb: its arguments, one call of an operation, the output of its result.
 
+mod agent;
 mod attach;
 mod audit;
 mod completions;
@@ -65,6 +66,7 @@ pub(crate) enum Command {
     Reexec(reexec::Args),
     Steer(steer::Args),
     Drain(drain::Args),
+    Agent(agent::Args),
     Listen(listen::Args),
     Dial(dial::Args),
     Ls(ls::Args),
@@ -112,6 +114,8 @@ impl Command {
             Self::Steer(args) => steer::run(args),
             #[cfg(target_os = "linux")]
             Self::Drain(args) => drain::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Agent(args) => agent::run(args),
             #[cfg(target_os = "linux")]
             Self::Ls(args) => ls::run(args),
             #[cfg(target_os = "linux")]

@@ -24,6 +24,17 @@ pub(crate) fn listen_failure(request: &ListenRequest, error: &SocketError) -> Fa
     named_refusal(request, error).unwrap_or_else(|| Failure::from(error))
 }
 
+/// `agent` could not open its address. Nothing can share it: an agent says what its own runs are.
+pub(crate) fn agent_failure(request: &ListenRequest, error: &SocketError) -> Failure {
+    let failure = listen_failure(request, error);
+    match error.kind() {
+        SocketErrorKind::InUse | SocketErrorKind::InUseByAnotherUser => {
+            failure.hint("end that process, or give --listen another port")
+        }
+        _ => failure,
+    }
+}
+
 fn named_refusal(request: &ListenRequest, error: &SocketError) -> Option<Failure> {
     let is_in_use =
         matches!(error.kind(), SocketErrorKind::InUse | SocketErrorKind::InUseByAnotherUser);

@@ -41,7 +41,7 @@ use crate::output::stderr::Severity;
 use crate::output::text::printable;
 
 #[cfg(target_os = "linux")]
-pub(crate) use address::{listen_failure, refusal_advice};
+pub(crate) use address::{agent_failure, listen_failure, refusal_advice};
 #[cfg(target_os = "linux")]
 pub(crate) use client::{client_failure, program_failure, service_failure};
 #[cfg(target_os = "linux")]

@@ -1,6 +1,8 @@
 //! The operations of the verbs, one file each. Nothing here prints or exits.
 
 #[cfg(target_os = "linux")]
+pub(crate) mod agent;
+#[cfg(target_os = "linux")]
 pub(crate) mod attach;
 #[cfg(target_os = "linux")]
 pub(crate) mod audit;
@@ -17,6 +19,8 @@ pub(crate) mod listen;
 pub(crate) mod named_runs;
 #[cfg(target_os = "linux")]
 pub(crate) mod revive;
+#[cfg(target_os = "linux")]
+pub(crate) mod run_health;
 #[cfg(target_os = "linux")]
 pub(crate) mod runtime_dir;
 #[cfg(target_os = "linux")]

@@ -90,6 +90,7 @@ fn status() -> RunStatus {
             log: Some("/var/log/web.log".into()),
             canary: None,
             start: None,
+            leaving: None,
         },
     }
 }
@@ -200,7 +201,8 @@ fn json_keeps_its_shape() {
         r#""backlog":384,"held":true,"not_held":null,"steered":false,"#,
         r#""not_steered":"nginx (pid 9) is in the group too"}],"#,
         r#""remarks":["the record could not be written: no space left"],"#,
-        r#""traffic":[],"canary":null,"log":"/var/log/web.log""#
+        r#""traffic":[],"counters":{"starts":0,"restarts":0,"ends":[],"refused":0,"cut":0,"changes":[]},"#,
+        r#""canary":null,"leaving":false,"stops_at":null,"log":"/var/log/web.log""#
     );
     let one = list_json(&[entry("web", Ok(Box::new(short.clone())))]);
     assert_eq!(one, format!("{{\"version\":1,\"runs\":[{{{run}}}]}}\n"));
