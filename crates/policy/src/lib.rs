@@ -31,6 +31,7 @@ pub mod sandbox;
 pub mod seccomp;
 #[cfg(feature = "serde")]
 mod serialize;
+pub mod service_unit;
 pub mod services;
 pub mod spelling;
 pub mod stop_signal;
