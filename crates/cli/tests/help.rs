@@ -18,6 +18,7 @@ const VERBS: &[&str] = &[
     "upgrade",
     "stop",
     "reexec",
+    "install-service",
     "steer",
     "drain",
     "listen",

@@ -9,6 +9,7 @@ mod dial;
 mod doctor;
 mod drain;
 mod guard;
+mod install_service;
 mod listen;
 mod ls;
 mod manual;
@@ -64,6 +65,7 @@ pub(crate) enum Command {
     Upgrade(upgrade::Args),
     Stop(stop::Args),
     Reexec(reexec::Args),
+    InstallService(install_service::Args),
     Steer(steer::Args),
     Drain(drain::Args),
     Agent(agent::Args),
@@ -110,6 +112,8 @@ impl Command {
             Self::Stop(args) => stop::run(args),
             #[cfg(target_os = "linux")]
             Self::Reexec(args) => reexec::run(args),
+            #[cfg(target_os = "linux")]
+            Self::InstallService(args) => install_service::run(args),
             #[cfg(target_os = "linux")]
             Self::Steer(args) => steer::run(args),
             #[cfg(target_os = "linux")]

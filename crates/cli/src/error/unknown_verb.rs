@@ -26,6 +26,7 @@ const VERBS: &[(&str, &str, &str)] = &[
     ),
     ("stop", "NAME", "ends a named run"),
     ("reexec", "NAME", "replaces the supervisor of a named run"),
+    ("install-service", "NAME -- COMMAND", "writes a systemd service of a named run"),
     ("steer", "PORT", "shows who gets the next connection"),
     ("drain", "PORT MEMBER", "gives a member of a port no new connections"),
     ("listen", "ADDR", "listens on an address"),

@@ -13,6 +13,8 @@ pub(crate) mod examine;
 pub(crate) mod export;
 #[cfg(target_os = "linux")]
 pub(crate) mod guard;
+#[cfg(target_os = "linux")]
+pub(crate) mod install_service;
 pub(crate) mod list;
 pub(crate) mod listen;
 #[cfg(target_os = "linux")]

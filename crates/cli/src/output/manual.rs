@@ -48,6 +48,17 @@ const ATTACH_FILES: &[(&str, &str)] = &[
     ),
 ];
 
+const SERVICE_FILES: &[(&str, &str)] = &[
+    (
+        "/etc/systemd/system/NAME.service, ~/.config/systemd/user/NAME.service",
+        "The unit of a run, of root or of another user.",
+    ),
+    (
+        "/etc/systemd/system/NAME.service.d/50-sameport-hardened.conf",
+        "The drop-in of `--hardened`.",
+    ),
+];
+
 const TRAFFIC_FILES: &[(&str, &str)] = &[(
     "/sys/fs/bpf/sameport/traffic",
     "The policies of ports, as pinned eBPF objects, until `steer PORT off` or a reboot.",
@@ -212,7 +223,11 @@ fn environment_section(verb: &str, own: &[&str], system: System) -> String {
 fn files(verb: &str, system: System) -> String {
     let entries = match verb {
         _ if system == System::Other => return NO_FILES.to_owned(),
-        "sameport" => [RUN_FILES, GUARD_FILES, ATTACH_FILES, TRAFFIC_FILES, PROC_FILES].concat(),
+        "sameport" => {
+            [RUN_FILES, SERVICE_FILES, GUARD_FILES, ATTACH_FILES, TRAFFIC_FILES, PROC_FILES]
+                .concat()
+        }
+        "install-service" => [SERVICE_FILES, RUN_FILES].concat(),
         "steer" | "drain" => [TRAFFIC_FILES, RUN_FILES].concat(),
         "top" => [PROC_FILES, RUN_FILES].concat(),
         verb if OF_RUNS.contains(&verb) => RUN_FILES.to_vec(),
@@ -239,6 +254,9 @@ fn see_also(verb: &str, verbs: &[String], system: System) -> String {
         }
         "steer" | "drain" => {
             &["sameport-steer", "sameport-drain", "sameport-status", "socket(7)", "bpf(2)"]
+        }
+        "install-service" => {
+            &["sameport-run", "systemctl(1)", "systemd.service(5)", "systemd.exec(5)"]
         }
         "top" => &["sameport-ls", "sameport-steer", "sameport-status", "ss(8)", "top(1)"],
         "attach" | "detach" => &["sameport-attach", "sameport-detach", "cgroups(7)", "bpf(2)"],

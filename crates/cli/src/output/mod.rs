@@ -14,6 +14,8 @@ pub(crate) mod ended;
 pub(crate) mod guard;
 #[cfg(target_os = "linux")]
 pub(crate) mod holder;
+#[cfg(target_os = "linux")]
+pub(crate) mod install_service;
 mod json;
 pub(crate) mod listen;
 pub(crate) mod ls;

@@ -10,6 +10,7 @@ mod hardened;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod holders;
+mod install_service;
 mod killed_supervisor;
 mod machine;
 mod machine_ends;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::launch::UserSpec;
 use crate::model::name::RunName;
+use crate::services::model::OF_THE_SUPERVISOR;
 
 pub use hardened::{HARDENED, HARDENED_FILE, hidden_by_hardening};
 
@@ -67,6 +68,9 @@ pub enum UnitError {
     Path(PathBuf),
     /// The command line has this number of bytes.
     TooLong(usize),
+    /// This option or argument is no UTF-8. systemd executes it, but D-Bus cannot transport it: every
+    /// `systemctl show` and `status` of the unit would fail.
+    NotText(OsString),
 }
 
 /// Lines between `Type=` and the end of `[Service]` that differ between units.
@@ -99,7 +103,9 @@ impl ServiceUnit {
             None => words.extend(["--directory".into(), self.directory.clone().into()]),
         }
         for (name, value) in &self.environment {
-            match quoting::variable(name, value) {
+            // The supervisor has the variables of the unit, too.
+            let is_of_workers = OF_THE_SUPERVISOR.iter().any(|it| name == it);
+            match quoting::variable(name, value).filter(|_| !is_of_workers) {
                 Some(value) => launch += &format!("Environment={value}\n"),
                 None => {
                     let assignment = [name, value].map(OsString::as_os_str);
@@ -115,6 +121,10 @@ impl ServiceUnit {
         for word in self.options.iter().chain(&words) {
             start += &format!(" {}", quoting::argument(word));
         }
+        let all = || self.options.iter().chain(&words).chain(&self.command);
+        if let Some(word) = all().find(|word| word.to_str().is_none()) {
+            return Err(UnitError::NotText(word.clone()));
+        }
         start += " --";
         for word in &self.command {
             start += &format!(" {}", quoting::argument(word));
@@ -122,7 +132,7 @@ impl ServiceUnit {
         if start.len() + "ExecStart=\n".len() >= LONGEST_LINE {
             return Err(UnitError::TooLong(start.len()));
         }
-        let removes = format!("`sameport install-service --remove {name}` removes it");
+        let removes = format!("`sameport install-service {name} --remove` removes it");
         Ok(unit(&Lines {
             head: format!(
                 "{MARKER}{name}`; {removes}.\n# Lines of your own belong into a drop-in: `systemctl {}edit \
@@ -150,8 +160,7 @@ impl ServiceUnit {
             lines += &format!("Group={group}\n");
         }
         if self.low_port {
-            lines += "# The supervisor opens a port below 1024. Workers do not inherit the capability.\n\
-                      AmbientCapabilities=CAP_NET_BIND_SERVICE\n";
+            lines += "# For a port below 1024.\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n";
         }
         lines
     }
@@ -167,7 +176,7 @@ impl ServiceUnit {
     pub fn hardened_text(&self) -> String {
         let name = &self.name;
         format!(
-            "{MARKER}{name} --hardened`; `sameport install-service --remove {name}` removes it.\n{HARDENED}"
+            "{MARKER}{name} --hardened`; `sameport install-service {name} --remove` removes it.\n{HARDENED}"
         )
     }
 }
@@ -195,6 +204,26 @@ pub fn is_ours(text: &[u8], name: &RunName) -> bool {
     let rest = text.strip_prefix(MARKER.as_bytes());
     let rest = rest.and_then(|rest| rest.strip_prefix(name.as_str().as_bytes()));
     rest.is_some_and(|rest| rest.starts_with(b"`") || rest.starts_with(b" "))
+}
+
+/// Whether a service with the new texts, of its unit and drop-in, has another user than one with the old texts. The
+/// kernel does not let it share the sockets that the manager keeps, so a restart would fail.
+#[must_use]
+pub fn changes_user<'a>(
+    old: impl IntoIterator<Item = &'a str>,
+    new: impl IntoIterator<Item = &'a str>,
+) -> bool {
+    let users = |text: &'a str| {
+        let is_user =
+            |line: &&str| ["User=", "DynamicUser="].iter().any(|key| line.starts_with(key));
+        text.lines().filter(is_user)
+    };
+    let sorted = |texts: Vec<&'a str>| {
+        let mut lines: Vec<&str> = texts.into_iter().flat_map(users).collect();
+        lines.sort_unstable();
+        lines
+    };
+    sorted(old.into_iter().collect()) != sorted(new.into_iter().collect())
 }
 
 /// The text of `packaging/systemd/sameport@.service`.

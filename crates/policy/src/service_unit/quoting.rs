@@ -14,7 +14,7 @@ enum Dollar {
     Plain,
 }
 
-/// An argument of `ExecStart=`, of any bytes.
+/// An argument of `ExecStart=`. systemd reads any bytes there.
 pub(super) fn argument(word: &OsStr) -> String {
     quoted(word.as_encoded_bytes(), Dollar::Doubled)
 }

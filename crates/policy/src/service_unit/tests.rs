@@ -99,3 +99,32 @@ fn directories_that_a_hardened_service_does_not_see() {
         assert_eq!(hidden_by_hardening(Path::new(path)), expected, "{path}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn bytes_that_systemctl_cannot_show_are_refused() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let word = OsString::from_vec(b"a\xff".to_vec());
+    let unit = ServiceUnit { command: vec!["/x".into(), word.clone()], ..web() };
+    assert_eq!(unit.text(), Err(UnitError::NotText(word.clone())));
+    // A variable that settings cannot express is an argument.
+    let unit = ServiceUnit { environment: vec![("A".into(), word)], ..web() };
+    assert!(matches!(unit.text(), Err(UnitError::NotText(_))));
+}
+
+#[test]
+fn another_user_is_seen() {
+    let of =
+        |user: &str| ServiceUnit { user: Some(user.parse().unwrap()), ..web() }.text().unwrap();
+    let (root, ann, bob) = (web().text().unwrap(), of("ann"), of("bob"));
+    for (old, new, expected) in [
+        (vec![&*root], vec![&*root], false),
+        (vec![&root], vec![&ann], true),
+        (vec![&ann], vec![&bob], true),
+        (vec![&ann], vec![&ann], false),
+        (vec![&ann], vec![HARDENED, &ann], true),
+        (vec![HARDENED, &ann], vec![&ann, HARDENED], false),
+    ] {
+        assert_eq!(changes_user(old, new), expected);
+    }
+}

@@ -10,7 +10,7 @@ use crate::traffic::model::{CanaryShare, MemberValue, TrafficPolicy};
 
 /// Variables that change what the supervisor itself does. They are written into its command line with
 /// their values, so that only the workers get them.
-const OF_THE_SUPERVISOR: [&str; 11] = [
+pub(crate) const OF_THE_SUPERVISOR: [&str; 11] = [
     "HOME",
     "INVOCATION_ID",
     "JOURNAL_STREAM",

@@ -6,6 +6,7 @@ mod journal;
 pub mod notify;
 mod notify_inbox;
 mod notify_socket;
+pub mod unit_files;
 mod units;
 
 pub use journal::is_journal;

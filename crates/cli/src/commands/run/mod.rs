@@ -8,6 +8,7 @@ mod drain_args;
 pub(crate) mod killed;
 #[cfg(target_os = "linux")]
 mod plan;
+pub(crate) mod service;
 
 use sameport_policy::addr::AddrSpec;
 use sameport_policy::bind::each;
