@@ -109,7 +109,6 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
     use sameport_policy::service_unit::UnitScope;
-    use sameport_sys::users::effective_uid;
 
     use crate::operations::install_service as operation;
     use crate::operations::install_service::ServiceRequest;
@@ -121,8 +120,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let scope = match options.manager {
         Some(ManagerArgument::System) => UnitScope::System,
         Some(ManagerArgument::User) => UnitScope::User,
-        None if effective_uid() == 0 => UnitScope::System,
-        None => UnitScope::User,
+        None => operation::own_scope(),
     };
     let (name, has_settings) = run::service::name_and_settings(&run);
     let Some(name) = name.cloned() else {

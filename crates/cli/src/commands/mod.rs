@@ -56,7 +56,6 @@ Examples:
   sameport doctor                                 what this machine can do";
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one value exists, and is moved once")]
 pub(crate) enum Command {
     Run(run::Args),
     Status(status::Args),

@@ -184,6 +184,11 @@ pub(crate) fn plan(run: ServiceRequest) -> Result<ServicePlan, Error> {
     Ok(ServicePlan { name, scope, files, doubts, is_active, changes_user })
 }
 
+/// The manager of the system for root, and otherwise that of this user.
+pub(crate) fn own_scope() -> UnitScope {
+    if effective_uid() == 0 { UnitScope::System } else { UnitScope::User }
+}
+
 /// Whether a manager would read the files, and this user may write them.
 fn check_machine(name: &RunName, scope: UnitScope, dry_run: bool) -> Result<(), Error> {
     if dry_run {
