@@ -22,6 +22,7 @@ pub mod join_debounce;
 pub mod launch;
 pub mod lifecycle;
 pub mod membership;
+pub mod metrics;
 pub mod model;
 pub mod option_values;
 pub mod predict;

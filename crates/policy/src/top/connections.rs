@@ -1,6 +1,7 @@
 //! Which member has each connection.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use sameport_addr::{Address, contains_ip};
 
@@ -76,7 +77,7 @@ pub(super) fn count(
     }
     for connection in connections.iter().filter(|connection| connection.accepted) {
         let addresses = by_port.get(&connection.local.port()).into_iter().flatten();
-        let fitting = addresses.filter(|it| takes(it.address, connection));
+        let fitting = addresses.filter(|it| takes(it.address, connection.local.ip()));
         let Some(best) = fitting.max_by_key(|it| specificity(it.address)) else { continue };
         let group = GroupKey { protocol: best.address.protocol, port: connection.local.port() };
         let opened = u32::from(before.is_some_and(|before| !before.contains(&connection.cookie)));
@@ -93,13 +94,14 @@ pub(super) fn count(
     counts
 }
 
-fn takes(address: &Address, connection: &TopConnection) -> bool {
+/// Whether a listener on the address gets connections to this local IP address.
+pub(crate) fn takes(address: &Address, local: IpAddr) -> bool {
     address.protocol == sameport_addr::Protocol::Tcp
-        && contains_ip(address.socket.ip(), address.v6only, connection.local.ip())
+        && contains_ip(address.socket.ip(), address.v6only, local)
 }
 
 /// The kernel prefers a listener with the IP of the packet, then one of its family (`inet_lookup_listener`).
-fn specificity(address: &Address) -> u8 {
+pub(crate) fn specificity(address: &Address) -> u8 {
     match address.socket.ip() {
         ip if !ip.is_unspecified() => 2,
         ip => u8::from(ip.is_ipv4()),

@@ -12,6 +12,7 @@ mod stall;
 mod tests;
 mod weights;
 
+pub(crate) use connections::{specificity, takes};
 pub use facts::{TopConnection, TopListener, TopLook, TopPhase, TopTraffic, TopWorker};
 pub use frame::{TopFrame, TopGroup, TopMember, TopState};
 pub use history::TopHistory;
