@@ -25,6 +25,7 @@ const VERBS: &[&str] = &[
     "dial",
     "ls",
     "top",
+    "metrics",
     "why",
     "audit",
     "attach",

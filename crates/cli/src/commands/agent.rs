@@ -42,7 +42,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
     use std::sync::Arc;
 
-    use crate::error::{Failure, agent_failure};
+    use crate::error::{Failure, unshared_failure};
     use crate::operations::agent::{HealthReport, serve};
     use crate::operations::listen::{self, ListenRequest, OpenListeners};
     use crate::operations::named_runs::runs_of;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     names.sort();
     names.dedup();
     let request = ListenRequest { address: args.listen, protocol: Protocol::Tcp, exclusive: true };
-    let opened = listen::open(&request).map_err(|error| agent_failure(&request, &error))?;
+    let opened = listen::open(&request).map_err(|error| unshared_failure(&request, &error))?;
     for address in
         opened.addresses().map_err(|error| Failure::failed(format!("accept: {error}")))?
     {

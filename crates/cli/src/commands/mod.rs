@@ -13,6 +13,7 @@ mod install_service;
 mod listen;
 mod ls;
 mod manual;
+mod metrics;
 mod preload;
 mod reexec;
 mod restart;
@@ -49,6 +50,7 @@ Examples:
   sameport steer 8080 two-choices                 choose who gets the next connection
   sameport ls 8080                                the sockets on the port and their processes
   sameport top                                    live: members, new connections, queues
+  sameport metrics                                for Prometheus, with /healthz and /readyz
   sameport why 8080                               why it cannot be bound, and what would work
   sameport audit                                  programs that took a port from another
   sameport guard 8443 --allow unit=api.service    restrict who may bind it; for root
@@ -72,6 +74,7 @@ pub(crate) enum Command {
     Dial(dial::Args),
     Ls(ls::Args),
     Top(top::Args),
+    Metrics(metrics::Args),
     Why(why::Args),
     Audit(audit::Args),
     Attach(attach::Args),
@@ -125,6 +128,8 @@ impl Command {
             Self::Top(args) => top::run(args),
             #[cfg(target_os = "linux")]
             Self::Why(args) => why::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Metrics(args) => metrics::run(args),
             #[cfg(target_os = "linux")]
             Self::Audit(args) => audit::run(args),
             #[cfg(target_os = "linux")]

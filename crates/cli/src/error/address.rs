@@ -24,8 +24,8 @@ pub(crate) fn listen_failure(request: &ListenRequest, error: &SocketError) -> Fa
     named_refusal(request, error).unwrap_or_else(|| Failure::from(error))
 }
 
-/// `agent` could not open its address. Nothing can share it: an agent says what its own runs are.
-pub(crate) fn agent_failure(request: &ListenRequest, error: &SocketError) -> Failure {
+/// `agent` or `metrics` could not open its address. Nothing can share it: each says what its own runs are.
+pub(crate) fn unshared_failure(request: &ListenRequest, error: &SocketError) -> Failure {
     let failure = listen_failure(request, error);
     match error.kind() {
         SocketErrorKind::InUse | SocketErrorKind::InUseByAnotherUser => {

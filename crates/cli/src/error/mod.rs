@@ -16,6 +16,8 @@ mod detach;
 #[cfg(target_os = "linux")]
 mod launch;
 #[cfg(target_os = "linux")]
+mod metrics;
+#[cfg(target_os = "linux")]
 mod revive;
 #[cfg(target_os = "linux")]
 mod run;
@@ -43,7 +45,7 @@ use crate::output::stderr::Severity;
 use crate::output::text::printable;
 
 #[cfg(target_os = "linux")]
-pub(crate) use address::{agent_failure, listen_failure, refusal_advice};
+pub(crate) use address::{listen_failure, refusal_advice, unshared_failure};
 #[cfg(target_os = "linux")]
 pub(crate) use client::{client_failure, program_failure, service_failure};
 #[cfg(target_os = "linux")]

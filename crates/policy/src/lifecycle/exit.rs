@@ -44,6 +44,12 @@ pub(crate) fn signal_name(number: u8) -> Option<&'static str> {
     SIGNALS.get(usize::from(number)).copied().filter(|name| !name.is_empty())
 }
 
+/// `SIGKILL`; the number of a signal without a name.
+#[must_use]
+pub fn signal_text(number: u8) -> String {
+    signal_name(number).map_or_else(|| number.to_string(), |name| format!("SIG{name}"))
+}
+
 /// The number of a signal, by its name without SIG.
 pub(crate) fn signal_number(name: &str) -> Option<u8> {
     let index = SIGNALS.iter().position(|known| *known == name && !name.is_empty())?;

@@ -99,12 +99,18 @@ pub fn addresses(facts: AddressFacts<'_>, filter: &AddressFilter) -> AddressRepo
 }
 
 impl AddressFilter {
+    /// Whether addresses of this port can have metrics.
+    #[must_use]
+    pub fn includes_port(&self, protocol: Protocol, port: u16) -> bool {
+        let names = |it: &SharedPort| {
+            it.port == port && it.protocol.is_none_or(|of_port| of_port == protocol)
+        };
+        self.ports.is_empty() || self.ports.iter().any(names)
+    }
+
     /// Whether an address with this number of sockets has metrics. `of_run`: of a run that is shown.
     fn includes(&self, address: &Address, members: u32, of_run: bool) -> bool {
-        let names = |port: &SharedPort| {
-            port.port == address.port() && port.protocol.is_none_or(|it| it == address.protocol)
-        };
-        if !self.ports.is_empty() && !self.ports.iter().any(names) {
+        if !self.includes_port(address.protocol, address.port()) {
             return false;
         }
         if of_run || self.only_runs {

@@ -104,7 +104,7 @@ metrics! {
     RUN_START = "sameport_run_start_time_seconds", Gauge, Supervisor, ["run", "user"],
         "Start of the run in seconds since 1970";
     RUN_LEAVING = "sameport_run_leaving", Gauge, Supervisor, ["run", "user"],
-        "Whether the run is announced as leaving";
+        "Whether the run is announced as leaving, or stops";
     RUN_WORKERS = "sameport_run_workers", Gauge, Supervisor, ["run", "user"],
         "Configured number of workers";
     RUN_READY = "sameport_run_workers_ready", Gauge, Supervisor, ["run", "user"],
@@ -155,7 +155,7 @@ metrics! {
         "Connections of the member that were established, counted by eBPF; absent without it, and without the right to read its maps";
 
     AUDIT_FINDINGS = "sameport_audit_findings", Gauge, Audit, ["severity", "kind"],
-        "Findings of audit; 0 of every kind before the first finding of that kind";
+        "Findings of the last audit";
     AUDIT_TIME = "sameport_audit_last_run_timestamp_seconds", Gauge, Audit, [],
         "End of the last audit in seconds since 1970";
     AUDIT_DURATION = "sameport_audit_duration_seconds", Gauge, Audit, [],

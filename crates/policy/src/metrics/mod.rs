@@ -2,12 +2,14 @@
 
 mod addresses;
 mod catalog;
-mod drops;
+mod readiness;
 mod samples;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 pub use addresses::{AddressFacts, AddressFilter, AddressNumbers, AddressReport, addresses};
 pub use catalog::*;
-pub use drops::DropTotals;
+pub use readiness::{ReadinessQuery, RunReadiness, readiness};
 pub use samples::{Histogram, MetricSet, MetricValue};
+pub use totals::CounterTotals;

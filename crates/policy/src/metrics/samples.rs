@@ -66,6 +66,13 @@ impl MetricSet {
         self.entry(metric, labels, MetricValue::Histogram(value));
     }
 
+    /// Whether no sample has these labels.
+    #[must_use]
+    pub fn lacks(&self, metric: &'static MetricDefinition, labels: &[&str]) -> bool {
+        let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+        self.of.get(metric.name).is_none_or(|samples| !samples.contains_key(&labels))
+    }
+
     /// The metrics that have samples, in the order of the catalog, each sample with the values of its labels.
     pub fn families(
         &self,

@@ -129,22 +129,79 @@ fn the_number_of_addresses_is_bounded() {
 }
 
 #[test]
-fn drops_never_shrink_while_the_address_is_there() {
-    let tcp = |cookie, drops| listener(Protocol::Tcp, "0.0.0.0:80", cookie, drops);
-    let at = address(Protocol::Tcp, "0.0.0.0:80");
-    let mut totals = DropTotals::default();
-    for (sockets, expected) in [
-        (vec![tcp(1, 5), tcp(2, 1)], Some(6)),
-        (vec![tcp(1, 7), tcp(2, 1)], Some(8)),
+fn totals_never_shrink_while_the_key_is_there() {
+    let mut totals = CounterTotals::default();
+    for (counts, expected) in [
+        (vec![(1, 5), (2, 1)], Some(6)),
+        (vec![(1, 7), (2, 1)], Some(8)),
         // A member leaves, another comes.
-        (vec![tcp(2, 1)], Some(8)),
-        (vec![tcp(2, 2), tcp(3, 0)], Some(9)),
+        (vec![(2, 1)], Some(8)),
+        (vec![(2, 2), (3, 0)], Some(9)),
         (vec![], None),
-        (vec![tcp(4, u32::MAX)], Some(u64::from(u32::MAX))),
-        // The count of the kernel wraps.
-        (vec![tcp(4, 1)], Some(u64::from(u32::MAX) + 2)),
+        // The kernel's count begins again at 0.
+        (vec![(4, 30)], Some(30)),
+        (vec![(4, 1)], Some(31)),
     ] {
-        totals.look(&sockets);
-        assert_eq!(totals.of(&at), expected, "{sockets:?}");
+        totals.look(counts.iter().map(|(id, count)| (*id, "key", *count)));
+        assert_eq!(totals.of(&"key"), expected, "{counts:?}");
+    }
+}
+
+#[test]
+fn ready_is_a_run_with_enough_ready_workers() {
+    let run = |name: &str, ready, workers| RunReadiness {
+        name: name.to_owned(),
+        user: "root".to_owned(),
+        state: Ok((ready, workers)),
+        leaving: false,
+    };
+    let gone = RunReadiness { state: Err("it has ended".to_owned()), ..run("api", 0, 0) };
+    let leaving = RunReadiness { leaving: true, ..run("web", 2, 2) };
+    let of =
+        |run: Option<&str>, min| ReadinessQuery { run: run.map(str::to_owned), min, user: None };
+    for (runs, query, is_ready, text) in [
+        (vec![run("web", 2, 2)], of(None, None), true, "web: ready, 2 of 2 workers\n"),
+        (vec![run("web", 1, 2)], of(None, None), false, "web: not ready, 1 of 2 workers\n"),
+        (vec![run("web", 1, 2)], of(None, Some(1)), true, "web: ready, 1 of 2 workers\n"),
+        // More than the run has: all of them.
+        (vec![run("web", 2, 2)], of(None, Some(9)), true, "web: ready, 2 of 2 workers\n"),
+        (vec![run("web", 0, 2)], of(None, Some(0)), true, "web: ready, 0 of 2 workers\n"),
+        (
+            vec![gone.clone(), run("web", 2, 2)],
+            of(Some("web"), None),
+            true,
+            "web: ready, 2 of 2 workers\n",
+        ),
+        (
+            vec![gone.clone(), run("web", 2, 2)],
+            of(None, None),
+            false,
+            "api: it has ended\nweb: ready, 2 of 2 workers\n",
+        ),
+        (vec![leaving], of(None, None), false, "web: leaving, 2 of 2 workers\n"),
+        (vec![run("web", 2, 2)], of(Some("api"), None), false, "api: there is no such run\n"),
+        (vec![], of(None, None), false, "there is no named run\n"),
+    ] {
+        assert_eq!(readiness(&runs, &query), (is_ready, text.to_owned()), "{runs:?} {query:?}");
+    }
+    let other = RunReadiness { user: "ann".to_owned(), ..run("web", 0, 1) };
+    let query = ReadinessQuery { user: Some("root".to_owned()), ..of(Some("web"), None) };
+    assert!(readiness(&[other, run("web", 1, 1)], &query).0);
+}
+
+#[test]
+fn queries_of_readyz() {
+    for (text, expected) in [
+        ("", Ok(ReadinessQuery::default())),
+        ("run=web", Ok(ReadinessQuery { run: Some("web".into()), ..ReadinessQuery::default() })),
+        (
+            "run=web&min=1&user=ann",
+            Ok(ReadinessQuery { run: Some("web".into()), min: Some(1), user: Some("ann".into()) }),
+        ),
+        ("min=x", Err("min is a number from 0 to 65535")),
+        ("worker=1", Err("the parameters are run, user and min")),
+        ("run=", Err("run is the name of a run")),
+    ] {
+        assert_eq!(text.parse(), expected.map_err(str::to_owned), "{text}");
     }
 }

@@ -11,6 +11,7 @@ mod tcp_counters;
 
 pub(crate) use ancestry::command_line;
 pub use ancestry::{ProcessCommand, ancestor_commands, program_name, working_directory};
+pub use details::StartTimes;
 pub use processors::processors;
 pub use same_program::{ancestors, executable_id};
 pub use sysctl::{check_ptrace_scope, kernel_settings};
