@@ -3,6 +3,9 @@
 
 mod agent;
 mod fixture;
+mod haproxy;
 #[path = "../harness/mod.rs"]
 mod harness;
+#[allow(dead_code, reason = "a benchmark uses the rest")]
+mod lab;
 mod leaving;
