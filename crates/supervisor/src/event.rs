@@ -23,7 +23,10 @@ use crate::plan::InterposerKind;
 pub enum RunEvent {
     /// The workers are started, and the supervisor attends to them; the control socket of a named run takes
     /// requests. The first event.
-    Begun,
+    Begun {
+        /// The first processes of workers of a killed supervisor, which the run takes over.
+        taken_over: Vec<i32>,
+    },
     /// A worker's socket shares its address with a program that it did not share it with before.
     Shared {
         /// The address.

@@ -126,6 +126,7 @@ impl Attempt<'_> {
             .unwrap_or_else(|_| RunTraffic::without_rules(self.plan))
             .check_interposer(self.plan, kind)?;
         let interposer = interpose::create(kind, self.plan, self.usage.clone())?;
+        let taken_over = self.orphans.as_ref().map(Orphans::pids).unwrap_or_default();
         let started = start::StartedRun::start(
             self.plan,
             interposer,
@@ -134,7 +135,7 @@ impl Attempt<'_> {
         )?;
         // Events begin after the start: the caller may report them on a thread, which must not have the
         // signal mask from before.
-        (self.tell)(RunEvent::Begun);
+        (self.tell)(RunEvent::Begun { taken_over });
         let lost = refused_calls().among(&[SandboxedCall::NetlinkSocket]);
         if !lost.is_empty() {
             (self.tell)(RunEvent::Sandboxed(lost));

@@ -24,6 +24,7 @@ mod steer;
 mod stop;
 mod top;
 mod upgrade;
+mod wait_args;
 mod why;
 
 use clap::error::ErrorKind;

@@ -2,6 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
+use super::wait_args::WaitArgs;
 use crate::args::{OwnerArgs, number};
 use crate::error::VerbResult;
 
@@ -11,6 +12,7 @@ Examples:
   sameport restart web --surge 2     two at once
   sameport restart web --surge 0     each worker ends before its replacement starts
   sameport restart web --now         without waiting for requests in hand
+  sameport restart web --no-wait     returns when the first replacement starts
   sameport restart web --json        each step as a line of JSON";
 
 const AFTER: &str = "\
@@ -18,10 +20,10 @@ A worker gets no new connections from the moment its replacement is ready. It fi
 hand (`run --drain`), and then receives the stop signal, while the restart goes on with the next worker. A \
 replacement that does not become ready ends the restart, and the old worker stays. Another change is \
 accepted while only drains remain. Ctrl-C ends this output, not the restart. If the supervisor was killed, \
-this command starts it again with the same options, detached from the terminal; it takes over the workers, \
-their environment and their output. The supervisor of a service is started by `systemctl restart` instead.
+this command starts it again in the background with the same options; it takes over the workers, their \
+environment and, unless the run was in the background already (`run --detach`), their output. The supervisor of a service is started by `systemctl restart` instead.
 
-Exits with 1 when a worker was not replaced.";
+Exits with 1 when a worker was not replaced, or not within the TIME of --wait.";
 
 /// Replace every worker of a named run, without losing a connection
 #[derive(clap::Args)]
@@ -38,6 +40,8 @@ pub(crate) struct Args {
     /// hand
     #[arg(long)]
     now: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
     /// Print each step as a line of JSON
     #[arg(long)]
     json: bool,
@@ -52,15 +56,20 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use super::run::killed::revive;
     use crate::error::client_failure;
     use crate::operations::named_runs::runs_of;
-    use crate::output::run::changes::print_steps;
+    use crate::operations::wait;
+    use crate::output::run::changes::print_until;
 
-    let runs = runs_of(args.owner.user.as_deref())?;
-    let done = format!("{} is restarted", args.name);
-    let request = ControlRequest::Restart { surge: args.surge, now: args.now };
-    print_steps(args.json, &done, |on_update| match runs.change(&args.name, request, on_update) {
-        Err(ClientError::SupervisorDead(dead)) if dead.record.is_some() => {
-            revive(&args.name, dead, args.json, on_update)
+    let Args { name, owner, surge, now, wait, json } = args;
+    let (runs, wait) = (runs_of(owner.user.as_deref())?, wait.wait());
+    let change = format!("the restart of {name}");
+    let done = format!("{name} is restarted");
+    let request = ControlRequest::Restart { surge, now };
+    print_until(&name, json, &change, &done, |on_update| {
+        match wait::change(&runs, &name, request, wait, on_update) {
+            Err(ClientError::SupervisorDead(dead)) if dead.record.is_some() => {
+                revive(&name, dead, json, wait, on_update)
+            }
+            result => result.map_err(|error| client_failure(&name, &error)),
         }
-        result => result.map_err(|error| client_failure(&args.name, &error)),
     })
 }

@@ -2,6 +2,7 @@
 //! that does not answer.
 
 use std::ffi::{OsStr, OsString};
+use std::time::Duration;
 
 use sameport_policy::holder::Unit;
 use sameport_policy::model::name::RunName;
@@ -196,6 +197,13 @@ pub(super) fn dead_supervisor(
         ))
         .hint(next("them")),
     }
+}
+
+/// A change that takes longer than the user waits.
+pub(crate) fn change_goes_on(name: &RunName, change: &str, limit: Duration) -> Failure {
+    let limit = limit.as_secs_f64();
+    Failure::failed(format!("{change} is not done after {limit} s, and goes on"))
+        .hint(format!("`sameport status {name}` shows its progress"))
 }
 
 /// The run of a service, which its manager starts: a supervisor beside it would have neither the manager's

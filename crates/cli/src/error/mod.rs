@@ -47,7 +47,7 @@ use crate::output::text::printable;
 #[cfg(target_os = "linux")]
 pub(crate) use address::{listen_failure, refusal_advice, unshared_failure};
 #[cfg(target_os = "linux")]
-pub(crate) use client::{client_failure, program_failure, service_failure};
+pub(crate) use client::{change_goes_on, client_failure, program_failure, service_failure};
 #[cfg(target_os = "linux")]
 pub(crate) use detach::detach_failure;
 #[cfg(target_os = "linux")]

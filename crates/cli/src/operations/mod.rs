@@ -32,4 +32,6 @@ pub(crate) mod top;
 #[cfg(target_os = "linux")]
 pub(crate) mod traffic;
 #[cfg(target_os = "linux")]
+pub(crate) mod wait;
+#[cfg(target_os = "linux")]
 pub(crate) mod why;

@@ -15,6 +15,8 @@ use sameport_sys::{guarded, preload};
 
 use super::detach::{DetachError, DetachedStart, StartingRun};
 use super::runtime_dir::runtime_dir;
+use super::wait;
+use super::wait::{ChangeWait, Completion};
 
 /// Time limit for reading an environment.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -114,10 +116,12 @@ impl Revived {
         mut self,
         name: &RunName,
         old: &[i32],
+        wait: ChangeWait,
         on_update: &mut dyn FnMut(&WorkerUpdate),
-    ) -> Result<(), ReviveError> {
+    ) -> Result<Completion, ReviveError> {
         let client = Client::new(runtime_dir());
-        client.change(name, ControlRequest::Follow, on_update).map_err(|error| {
+        let followed = wait::change(&client, name, ControlRequest::Follow, wait, on_update);
+        let completion = followed.map_err(|error| {
             // Its exit status says more.
             let is_over = error.is_over()
                 || matches!(
@@ -129,10 +133,13 @@ impl Revived {
                 None => ReviveError::Client(error),
             }
         })?;
+        if completion != Completion::Done {
+            return Ok(completion);
+        }
         let status = client.status(name).map_err(ReviveError::Client)?;
         let serves = |pid: &i32| is_ready(&status, *pid);
         let left: Vec<i32> = old.iter().copied().filter(serves).collect();
-        if left.is_empty() { Ok(()) } else { Err(ReviveError::NotReplaced(left)) }
+        if left.is_empty() { Ok(completion) } else { Err(ReviveError::NotReplaced(left)) }
     }
 }
 

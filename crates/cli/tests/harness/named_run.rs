@@ -18,6 +18,7 @@ use super::{
 };
 
 /// The name, port and runtime directory of a run.
+#[derive(Clone)]
 pub(crate) struct RunSetup {
     pub(crate) user: User,
     pub(crate) name: String,

@@ -14,6 +14,7 @@ use crate::error::{Failure, client_failure, revive_failure, run_failure, service
 use crate::operations::named_runs::service_of;
 use crate::operations::revive;
 use crate::operations::revive::ReviveError;
+use crate::operations::wait::{ChangeWait, Completion};
 use crate::output::run::changes::revived_text;
 use crate::output::run::reporter::StderrLines;
 use crate::output::stderr;
@@ -58,8 +59,9 @@ pub(crate) fn revive(
     name: &RunName,
     dead: Box<DeadSupervisor>,
     quiet: bool,
+    wait: ChangeWait,
     on_update: &mut dyn FnMut(&WorkerUpdate),
-) -> Result<(), Failure> {
+) -> Result<Completion, Failure> {
     let service = dead.record.as_ref().and_then(|record| service_of(&record.info));
     if let Some(unit) = service {
         return Err(service_failure(name, &unit));
@@ -74,8 +76,8 @@ pub(crate) fn revive(
     if !quiet {
         stderr::print(&revived_text(name, &dead, &revived));
     }
-    let wait = revived.wait(name, &dead.running_workers, on_update);
-    wait.map_err(|error| revive_failure(name, &error))
+    let replaced = revived.wait(name, &dead.running_workers, wait, on_update);
+    replaced.map_err(|error| revive_failure(name, &error))
 }
 
 /// The command line of the supervisor. A record of an earlier build has only the command.

@@ -48,10 +48,8 @@ fn foreground(args: Args, report: &mut crate::operations::detach::StartReport) -
         return check(&plan);
     }
     let outcome = sameport_supervisor::run(&plan, &mut |event| {
-        match &event {
-            RunEvent::Begun => report.begun(),
-            RunEvent::TakesOver { .. } => report.takes_over(),
-            _ => {}
+        if let RunEvent::Begun { taken_over } = &event {
+            report.begun(taken_over.clone());
         }
         if !quiet {
             background::lines(&event).into_iter().for_each(|line| report.line(line));

@@ -34,9 +34,9 @@ pub(crate) fn start(
     progress: &mut dyn FnMut(DetachProgress<'_>),
 ) -> Result<DetachedRun, DetachError> {
     let mut run = DetachedStart { arguments, directory, environment, output: None }.spawn()?;
-    let took_over = run.until_begun(progress)?;
+    let taken_over = run.until_begun(progress)?;
     match wait {
-        Some(limit) => wait::until_ready(run, limit, took_over, progress),
+        Some(limit) => wait::until_ready(run, limit, &taken_over, progress),
         None => {
             let status = Client::new(runtime_dir()).status(&run.name);
             let pid = run.child.id();

@@ -21,10 +21,8 @@ pub(crate) struct StartFailure {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum StartMessage {
-    /// The control socket takes requests.
-    Begun,
-    /// The workers of a killed supervisor are taken over.
-    TakesOver,
+    /// The control socket takes requests. These workers of a killed supervisor are taken over.
+    Begun(Vec<i32>),
     /// The run does not start.
     Failed(StartFailure),
     /// A line for the user.
@@ -44,12 +42,9 @@ impl StartReport {
         Self(number.and_then(|number| MessageSender::inherited(number).ok()))
     }
 
-    pub(crate) fn begun(&mut self) {
-        self.send(&StartMessage::Begun);
-    }
-
-    pub(crate) fn takes_over(&mut self) {
-        self.send(&StartMessage::TakesOver);
+    /// `taken_over`: first processes of workers of a killed supervisor.
+    pub(crate) fn begun(&mut self, taken_over: Vec<i32>) {
+        self.send(&StartMessage::Begun(taken_over));
     }
 
     pub(crate) fn failed(&mut self, failure: StartFailure) {

@@ -134,7 +134,7 @@ impl StartingRun {
         self.child.wait().ok()
     }
 
-    /// Waits until the run has begun. Returns whether it takes over the workers of a killed supervisor.
+    /// Waits until the run has begun. Returns the workers of a killed supervisor that it takes over.
     ///
     /// # Errors
     ///
@@ -142,12 +142,10 @@ impl StartingRun {
     pub(crate) fn until_begun(
         &mut self,
         progress: &mut dyn FnMut(DetachProgress<'_>),
-    ) -> Result<bool, DetachError> {
-        let mut takes_over = false;
+    ) -> Result<Vec<i32>, DetachError> {
         loop {
             match receive(&self.messages) {
-                Some(StartMessage::Begun) => return Ok(takes_over),
-                Some(StartMessage::TakesOver) => takes_over = true,
+                Some(StartMessage::Begun(taken_over)) => return Ok(taken_over),
                 Some(StartMessage::Line(line)) => progress(DetachProgress::Line(&line)),
                 Some(StartMessage::Failed(failure)) => {
                     // Its files are gone when it has ended.

@@ -32,7 +32,7 @@ enum Heard {
 pub(super) fn until_ready(
     run: StartingRun,
     limit: Duration,
-    mut took_over: bool,
+    taken_over: &[i32],
     progress: &mut dyn FnMut(DetachProgress<'_>),
 ) -> Result<DetachedRun, DetachError> {
     let StartingRun { name, mut child, messages } = run;
@@ -43,12 +43,11 @@ pub(super) fn until_ready(
     let heard = listen(&client, &name, messages);
     let failed = loop {
         match heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(Heard::Message(StartMessage::TakesOver)) => took_over = true,
             Ok(Heard::Message(StartMessage::Line(line))) => progress(DetachProgress::Line(&line)),
             Ok(Heard::Message(_) | Heard::NoMoreMessages) => {}
             Ok(Heard::Worker(update)) => progress(DetachProgress::Worker(&update)),
             Ok(Heard::Followed(Ok(()))) => match client.status(&name) {
-                Ok(status) => match missing(&status) {
+                Ok(status) => match missing(&status, taken_over) {
                     None => return Ok(DetachedRun { pid, status }),
                     Some(why) => break Failed::NotReady(why),
                 },
@@ -56,7 +55,8 @@ pub(super) fn until_ready(
             },
             Ok(Heard::Followed(Err(error))) => break Failed::of(error),
             Err(RecvTimeoutError::Timeout) => {
-                let missing = client.status(&name).ok().and_then(|status| missing(&status));
+                let missing =
+                    client.status(&name).ok().and_then(|status| missing(&status, taken_over));
                 let missing = missing.unwrap_or_else(|| "not every worker is ready".to_owned());
                 break Failed::NotReady(format!("{missing}, after {} s", limit.as_secs_f32()));
             }
@@ -66,7 +66,7 @@ pub(super) fn until_ready(
             }
         }
     };
-    if !took_over {
+    if taken_over.is_empty() {
         // A run that has ended by itself is as good.
         let _ = client.change(&name, ControlRequest::StopNow, &mut |update| {
             progress(DetachProgress::Worker(update));
@@ -82,7 +82,7 @@ pub(super) fn until_ready(
         }
     }
     Err(match failed {
-        Failed::NotReady(why) => DetachError::NotReady { why, goes_on: took_over },
+        Failed::NotReady(why) => DetachError::NotReady { why, goes_on: !taken_over.is_empty() },
         Failed::Client(error) => DetachError::Client(end.unwrap_or(error)),
     })
 }
@@ -138,9 +138,14 @@ fn hear_last(heard: &Receiver<Heard>, progress: &mut dyn FnMut(DetachProgress<'_
     }
 }
 
-/// The first worker that is not ready, with the reason; `None` if every worker is ready.
-fn missing(status: &RunStatus) -> Option<String> {
+/// The first worker that is not ready, with the reason; `None` if every worker is ready. `taken_over`: those that
+/// are to be replaced.
+fn missing(status: &RunStatus, taken_over: &[i32]) -> Option<String> {
+    let is_old = |worker: &&WorkerStatus| worker.pid.is_some_and(|pid| taken_over.contains(&pid));
     let is_ready = |worker: &&WorkerStatus| worker.state == WorkerPhase::Ready;
+    if let Some(old) = status.workers.iter().filter(is_ready).find(is_old) {
+        return Some(format!("worker {} was not replaced", old.ordinal));
+    }
     let count = status.workers.iter().filter(is_ready).count();
     if count >= usize::from(status.copies) {
         return None;

@@ -8,8 +8,9 @@ use sameport_supervisor::control::client::{ClientError, DeadSupervisor};
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 
 use super::worker_change::colored_sentence;
-use crate::error::{Failure, VerbResult, client_failure};
+use crate::error::{Failure, VerbResult, change_goes_on, client_failure};
 use crate::operations::revive::{OutputPlace, Revived};
+use crate::operations::wait::Completion;
 use crate::output::json::{line as json_line, object};
 use crate::output::{stderr, stdout};
 
@@ -77,6 +78,15 @@ impl RunChanges {
         }
     }
 
+    /// The change has begun, and more was not waited for.
+    fn begun(&self, text: &str) {
+        if self.json {
+            print_json(&begun_json());
+        } else {
+            stderr::print(text);
+        }
+    }
+
     /// The change failed. The caller prints the failure to stderr in any case.
     pub(crate) fn failed(&self, failure: Failure) -> Failure {
         if self.json {
@@ -121,6 +131,31 @@ pub(crate) fn print_steps(
         }
         Err(failure) => Err(changes.failed(failure)),
     }
+}
+
+/// Prints each step of a change, and then how far it has come. `change` names it, such as `the restart of web`.
+pub(crate) fn print_until(
+    name: &RunName,
+    json: bool,
+    change: &str,
+    done: &str,
+    make: impl FnOnce(&mut dyn FnMut(&WorkerUpdate)) -> Result<Completion, Failure>,
+) -> VerbResult {
+    let mut changes = RunChanges::new(json);
+    let failure = match make(&mut |update| changes.report(update)) {
+        Ok(Completion::Done) => {
+            changes.done(done);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ok(Completion::Begun) => {
+            changes
+                .begun(&format!("{change} has begun; `sameport status {name}` shows its progress"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ok(Completion::GoesOn(limit)) => change_goes_on(name, change, limit),
+        Err(failure) => failure,
+    };
+    Err(changes.failed(failure))
 }
 
 /// The line about a supervisor that was started again.
@@ -182,6 +217,10 @@ fn change_json(change: &WorkerUpdate) -> String {
 
 fn done_json() -> String {
     json_line(&object! { event: "done" })
+}
+
+fn begun_json() -> String {
+    json_line(&object! { event: "begun" })
 }
 
 fn failed_json(failure: &Failure) -> String {

@@ -27,7 +27,7 @@ const LISTED: usize = 8;
 /// The lines of one event; none for an event that later events imply.
 pub(crate) fn event_lines(event: &RunEvent) -> Vec<String> {
     match event {
-        RunEvent::Begun => Vec::new(),
+        RunEvent::Begun { .. } => Vec::new(),
         RunEvent::Shared { address, sharers } => vec![shared(address, sharers)],
         RunEvent::Contested(contest) => vec![contested(contest)],
         RunEvent::Refused { address, refusal } => {
