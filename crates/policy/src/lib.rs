@@ -25,6 +25,7 @@ pub mod membership;
 pub mod metrics;
 pub mod model;
 pub mod option_values;
+pub mod output;
 pub mod predict;
 pub mod readiness;
 pub mod refusal;

@@ -13,6 +13,7 @@ use sameport_policy::traffic::TrafficRefusal;
 use sameport_sys::bpf::AttachError;
 use sameport_sys::cgroup::CgroupError;
 use sameport_sys::inspect::InspectError;
+use sameport_sys::kept_log::LogDirectoryError;
 use sameport_sys::preload::Obstacle;
 use sameport_sys::process::{FileCapability, StartError};
 use sameport_sys::run_files::ClaimError;
@@ -68,6 +69,8 @@ pub enum RunError {
     ClaimName(ClaimError),
     /// The workers of a killed supervisor cannot be taken over. They serve on.
     TakeOver(TakeoverError),
+    /// The output of workers cannot be kept in its directory.
+    LogDirectory(LogDirectoryError),
     /// The supervisor may not open enough descriptors for its workers.
     DescriptorLimit {
         /// Number of workers.

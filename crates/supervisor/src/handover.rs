@@ -26,6 +26,7 @@ use crate::control::counters::RunCounters;
 use crate::control::protocol::{ControlReply, FaultKind, PortRules, TrafficPort, WorkerChoice};
 use crate::control::{InheritedControlSocket, RunInfo};
 use crate::launch::LaunchOptions;
+use crate::output::HandoverOutput;
 use crate::plan::PROGRAM;
 use crate::termination::SIGKILL;
 use crate::workers::WorkerCommand;
@@ -94,6 +95,9 @@ pub(crate) struct HandoverLifecycle {
     /// The canary. Earlier builds do not write it, and end its workers.
     #[serde(default)]
     pub canary: Option<HandoverCanary>,
+    /// The log writer and its pipes. Earlier builds do not write it.
+    #[serde(default)]
+    pub output: Option<HandoverOutput>,
     /// What the run has counted. Earlier builds do not write it.
     #[serde(default)]
     pub counters: RunCounters,

@@ -44,6 +44,11 @@ pub enum UserError {
 }
 
 impl WorkerUser {
+    /// The user id.
+    pub(crate) fn uid(&self) -> u32 {
+        self.credentials.uid()
+    }
+
     /// Looks the user and the group up, as `getpwnam(3)` and `getgrnam(3)` do. An id needs no entry if
     /// the group is named too.
     ///

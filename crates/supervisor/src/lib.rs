@@ -25,6 +25,7 @@ mod monitor;
 mod named;
 mod narrower;
 mod orphans;
+mod output;
 mod plain;
 mod plan;
 mod pool;
@@ -49,10 +50,11 @@ pub use error::{
 pub use event::{AnswerTrouble, ContestedTraffic, OutOfReach, Remark, RunEvent};
 pub use handover::{CHECK, DETACHED, HANDOVER_FD, START_FD};
 pub use launch::{LaunchOptions, UserError, WorkerUser};
+pub use output::{LOG_WRITER, LogTarget, color_of, write_logs};
 pub use plan::{
-    ChildrenMode, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PolicyChoice,
-    PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan, SharingScope,
-    TrafficOptions,
+    ChildrenMode, InterposerChoice, InterposerKind, KeptLog, NamedOptions, PROGRAM, PolicyChoice,
+    PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan, SeccompOptions,
+    SharingScope, TrafficOptions, WorkerOutput,
 };
 pub use run::{check, run};
 pub use traffic::TrafficRecord;

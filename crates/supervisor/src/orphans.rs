@@ -47,6 +47,8 @@ pub(crate) struct OrphanedWorker {
     pub(crate) processes: Vec<ForeignProcess>,
     /// The addresses that a replacement must listen on.
     pub(crate) addresses: Vec<String>,
+    /// The inode of the pipe of its output, if its log writer has ended too.
+    pub(crate) unread: Option<u64>,
 }
 
 /// A socket of orphans, duplicated.
@@ -71,15 +73,19 @@ impl Orphans {
         // that serves beside it.
         recorded.sort_by_key(|worker| (worker.canary, !worker.ready, worker.start));
         let is_same_command = record.info.command == plan.command;
+        let output = record.continuation.as_ref().map(|it| it.output.clone());
+        let output = output.filter(|output| !output.is_read()).unwrap_or_default();
         let living = |worker: RecordedWorker| {
             let processes = living_processes(&worker, &named.name);
             let addresses = if is_same_command { worker.addresses } else { Vec::new() };
             let (ordinal, start) = (worker.ordinal, worker.start);
+            let unread = output.pipes.get(&start).copied();
             (!processes.is_empty()).then_some(OrphanedWorker {
                 ordinal,
                 start,
                 processes,
                 addresses,
+                unread,
             })
         };
         let workers: Vec<OrphanedWorker> = recorded.into_iter().filter_map(living).collect();

@@ -16,6 +16,7 @@ use crate::event::RunEvent;
 use crate::event_loop::{Progress, Supervise};
 use crate::interpose::Interposer;
 use crate::monitor::Monitor;
+use crate::output::{LAST_OUTPUT, OutputPipes};
 use crate::report::{Report, Reporter};
 use crate::runtime::STOPPING;
 use crate::termination::{SIGTERM, Termination, descendants};
@@ -39,6 +40,7 @@ pub(crate) struct PlainRun {
     listens: Option<WatchedListens>,
     /// The ports that eBPF steers.
     ports: Option<OutsidePorts>,
+    output: OutputPipes,
 }
 
 /// The groups of a run with a policy, and the time of the next look for members that have left.
@@ -56,10 +58,12 @@ impl PlainRun {
         reporter: Reporter,
         running: BTreeMap<i32, u16>,
         traffic: RunTraffic,
+        output: OutputPipes,
     ) -> Self {
         let groups = interposer.ordered_listens();
         Self {
             ports: OutsidePorts::of(traffic),
+            output,
             listens: groups.map(|groups| WatchedListens { groups, next: ROUND }),
             interposer,
             reporter,
@@ -153,7 +157,10 @@ impl Supervise for PlainRun {
         monitor.attend_to_the_gone();
         let mut a_worker_ended = false;
         for EndedChild { pid, exit } in ended {
-            let Some(ordinal) = self.running.remove(&pid) else { continue };
+            let Some(ordinal) = self.running.remove(&pid) else {
+                self.output.child_ended(pid);
+                continue;
+            };
             a_worker_ended = true;
             self.exits.push(exit);
             let running = self.running.len();
@@ -190,7 +197,8 @@ impl Supervise for PlainRun {
     }
 
     async fn finish(self, monitor: Monitor<'_>, reports: Receiver<Report>) -> u8 {
-        let Self { interposer, reporter, exits, ports, .. } = self;
+        let Self { interposer, reporter, exits, ports, mut output, .. } = self;
+        output.finish(LAST_OUTPUT);
         if let Some(ports) = ports {
             ports.finish();
         }

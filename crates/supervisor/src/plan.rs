@@ -37,18 +37,67 @@ pub struct RunPlan {
     pub scope: SharingScope,
     /// Which worker gets a new connection.
     pub traffic: TrafficOptions,
-    /// Whether workers may create io_uring instances, whose binds no interposer sees.
-    pub io_uring: IoUring,
-    /// Starts a program even if the filter takes away the privileges that its file grants.
-    pub give_up_privileges: bool,
+    /// The input of the seccomp interposer.
+    pub seccomp: SeccompOptions,
     /// The interposer, or `Auto`.
     pub interposer: InterposerChoice,
     /// The input of the preload interposer.
     pub preload: PreloadOptions,
     /// The environment variables that a run reads.
     pub environment: RunEnvironment,
+    /// Where the standard output and error of the workers go.
+    pub output: WorkerOutput,
     /// The options of a named run; `None` for a plain run.
     pub named: Option<NamedOptions>,
+}
+
+/// Where the standard output and error of workers go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum WorkerOutput {
+    /// To those of the supervisor, unchanged.
+    #[default]
+    Inherited,
+    /// To this file (`--log`), an absolute path. A named run only.
+    File(PathBuf),
+    /// To the standard output of the supervisor, each line with the name of the run and the number of the
+    /// worker in front (`--prefix`).
+    Prefixed {
+        /// Whether the prefix is coloured.
+        color: bool,
+    },
+    /// To files that are rotated. A named run only.
+    Kept(KeptLog),
+}
+
+/// The files with the output of a run in the background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptLog {
+    /// The directory of the run.
+    pub directory: PathBuf,
+    /// Size of a file in bytes.
+    pub max_size: u64,
+    /// Number of files, the present one included.
+    pub files: u32,
+}
+
+impl WorkerOutput {
+    /// Number of descriptors that the supervisor has open for a worker's output.
+    pub(crate) fn descriptors_of_worker(&self) -> u64 {
+        match self {
+            Self::Inherited | Self::File(_) => 0,
+            Self::Prefixed { .. } | Self::Kept(_) => 1,
+        }
+    }
+
+    /// The file with the newest lines, if they are kept.
+    #[must_use]
+    pub fn log_file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Inherited | Self::Prefixed { .. } => None,
+            Self::File(path) => Some(path.clone()),
+            Self::Kept(log) => Some(log.directory.join(sameport_sys::kept_log::CURRENT)),
+        }
+    }
 }
 
 /// Which worker gets a new connection.
@@ -59,6 +108,15 @@ pub struct TrafficOptions {
     /// Whether a datagram of QUIC goes to the worker whose socket its connection id names
     /// (`--connection-id`).
     pub connection_ids: bool,
+}
+
+/// The input of the seccomp interposer.
+#[derive(Debug, Clone, Copy)]
+pub struct SeccompOptions {
+    /// Whether workers may create io_uring instances, whose binds no interposer sees.
+    pub io_uring: IoUring,
+    /// Starts a program even if the filter takes away the privileges that its file grants.
+    pub give_up_privileges: bool,
 }
 
 /// The input of the preload interposer.
@@ -153,8 +211,6 @@ pub struct NamedOptions {
     pub stop_signal: StopSignal,
     /// When a worker counts as ready.
     pub ready: ReadyOptions,
-    /// The file that gets the workers' standard output and error (`--log`), an absolute path.
-    pub log: Option<PathBuf>,
     /// Whether the supervisor keeps listening sockets open, so that they outlive a worker.
     pub hold: bool,
     /// Whether workers have accept queues of their own.

@@ -12,6 +12,7 @@ use crate::error::RunError;
 use crate::event::RunEvent;
 use crate::interpose;
 use crate::orphans::Orphans;
+use crate::output::OutputPipes;
 use crate::plan::{InterposerChoice, InterposerKind, NamedOptions, RunBegin, RunPlan};
 use crate::pool::inherited;
 use crate::pool::inherited::{InheritOptions, InheritedSocket};
@@ -36,6 +37,9 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
     if !resumes && !stops {
         RunTraffic::of(plan)?;
         extended::remove_stale();
+    }
+    if !stops {
+        OutputPipes::check(&plan.output)?;
     }
     let mut orphans = match &plan.named {
         Some(named) if !resumes => Orphans::find(plan, named)?,
@@ -73,7 +77,9 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
     let code = match plan.interposer {
         InterposerChoice::Only(kind) => attempt.run(kind)?,
         // Only seccomp can drop privileges, set the owner of sockets, and answer workers that run.
-        InterposerChoice::Auto if plan.give_up_privileges || plan.scope.private || resumes => {
+        InterposerChoice::Auto
+            if plan.seccomp.give_up_privileges || plan.scope.private || resumes =>
+        {
             attempt.run(InterposerKind::Seccomp)?
         }
         InterposerChoice::Auto => attempt.run_first()?,

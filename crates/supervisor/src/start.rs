@@ -7,6 +7,7 @@ use std::time::Duration;
 use sameport_sys::process;
 use sameport_sys::process::signals::SignalFd;
 use sameport_sys::process::startup;
+use sameport_sys::process::{SpawnOptions, SpawnedWorker, StartError};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ use crate::interpose::kept::KeptSockets;
 use crate::monitor::Monitor;
 use crate::named::NamedRun;
 use crate::orphans::Orphans;
+use crate::output::{OutputPipes, WorkerStreams};
 use crate::plain::PlainRun;
 use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::inherited::InheritedSocket;
@@ -82,8 +84,8 @@ impl<'a> StartedRun<'a> {
                 let serve = event_loop::serve(*run, monitor, watchdog, &signals, reports);
                 runtime.block_on(serve)
             }
-            Run::Named(run) => {
-                run.write_record();
+            Run::Named(mut run) => {
+                run.begin();
                 let serve = event_loop::serve(*run, monitor, watchdog, &signals, reports);
                 runtime.block_on(serve)
             }
@@ -101,6 +103,7 @@ fn prepare(plan: &RunPlan) -> Result<SignalFd, RunError> {
     const OWN: u64 = 64;
     // A listener of calls and a pidfd; in a named run a duplicate of the listener and a held socket too.
     let each = if plan.named.is_some() { 4 } else { 2 };
+    let each = each + plan.output.descriptors_of_worker();
     startup::raise_descriptor_limit();
     let (needed, limit) = (OWN + each * u64::from(plan.copies), startup::descriptor_limit());
     if limit < needed {
@@ -118,12 +121,13 @@ fn start_plain<'a>(
     let traffic = RunTraffic::of(plan)?;
     let watchdog = WatchdogReport::new(plan)?;
     let signals = prepare(plan)?;
+    let mut output = OutputPipes::start(plan)?;
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
     for ordinal in 1..=plan.copies {
         let mut options = interposer.spawn_options(ordinal);
         plan.launch.apply(&mut options);
-        match process::spawn(&plan.command, &options) {
+        match spawn_plain(plan, options, &mut output, ordinal) {
             Ok(started) => {
                 running.insert(started.pid, ordinal);
                 listeners.extend(started.listener);
@@ -142,7 +146,8 @@ fn start_plain<'a>(
     match attended.and_then(|()| watch(signals).map_err(|error| RunError::System("epoll", error))) {
         Ok((runtime, signals)) => {
             let kept = interposer.kept_sockets();
-            let run = Run::Plain(Box::new(PlainRun::new(interposer, reporter, running, traffic)));
+            let run =
+                Run::Plain(Box::new(PlainRun::new(interposer, reporter, running, traffic, output)));
             let clock = Duration::ZERO;
             Ok(StartedRun { run, kept, clock, sender, reports, runtime, signals, watchdog })
         }
@@ -152,6 +157,17 @@ fn start_plain<'a>(
             Err(error)
         }
     }
+}
+
+fn spawn_plain(
+    plan: &RunPlan,
+    options: SpawnOptions<'_>,
+    output: &mut OutputPipes,
+    ordinal: u16,
+) -> Result<SpawnedWorker, StartError> {
+    let streams = output.open(ordinal.into(), ordinal).map_err(StartError::Fork)?;
+    let output = streams.as_ref().map(WorkerStreams::borrowed);
+    process::spawn(&plan.command, &SpawnOptions { output, ..options })
 }
 
 fn start_named<'a>(

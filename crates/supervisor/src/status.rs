@@ -18,7 +18,7 @@ use crate::control::protocol::{
 };
 use crate::control::{RunInfo, client};
 use crate::narrower;
-use crate::plan::NamedOptions;
+use crate::plan::{NamedOptions, WorkerOutput};
 use crate::pool::{AddressStatus, SocketPool};
 use crate::worker_ends::WorkerEnds;
 use crate::workers::WorkerCommand;
@@ -26,6 +26,7 @@ use crate::workers::WorkerCommand;
 /// The sources of the status.
 pub(crate) struct StatusFacts<'a> {
     pub(crate) options: &'a NamedOptions,
+    pub(crate) output: &'a WorkerOutput,
     pub(crate) info: &'a RunInfo,
     pub(crate) interposer: &'static str,
     pub(crate) private: bool,
@@ -62,7 +63,8 @@ impl StatusFacts<'_> {
                 counters: self.counters.clone(),
                 drain: Some(self.options.settings.drain.name().to_owned()),
                 drains_itself: self.drains_itself(),
-                log: self.options.log.as_ref().map(Into::into),
+                log: self.output.log_file().map(Into::into),
+                service: self.info.service.clone(),
                 canary: self.canary(),
                 start: None,
                 leaving: self.leaving(),

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_sys::log_file;
 
 use crate::control::client;
+use crate::output;
+use crate::plan::WorkerOutput;
 
 /// The limits of the output that is kept of one worker.
 const LINES: usize = 10;
@@ -26,37 +27,48 @@ pub(crate) struct WorkerEnd {
     pub(crate) how: String,
 }
 
-/// An instance whose output goes to the log file.
+/// An instance whose output is kept.
 #[derive(Debug)]
 struct LoggedInstance {
-    /// Size of the file when it started.
+    /// Size of the log file when it started.
     size: u64,
+    /// When it started, in milliseconds since 1970.
+    since: u64,
     was_ready: bool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct WorkerEnds {
-    /// The log file (`--log`).
-    log: Option<PathBuf>,
+    /// Where the output of workers goes.
+    log: WorkerOutput,
     logged: BTreeMap<InstanceId, LoggedInstance>,
     last: BTreeMap<u16, WorkerEnd>,
     /// Why instances were asked to end, if they were not ready in time.
     not_ready: BTreeMap<InstanceId, String>,
     /// The last lines of workers that ended badly.
     output: BTreeMap<u16, Vec<String>>,
+    /// Workers that ended badly whose last lines the log writer may not have written yet, with the start of their
+    /// instance.
+    unread: BTreeMap<u16, u64>,
 }
 
 impl WorkerEnds {
-    pub(crate) fn new(log: Option<PathBuf>) -> Self {
+    pub(crate) fn new(log: WorkerOutput) -> Self {
         Self { log, ..Self::default() }
     }
 
     /// Opens the log file for an instance: a rotated file is replaced at the next start.
     pub(crate) fn open_log(&mut self, start: InstanceId) -> io::Result<Option<OwnedFd>> {
-        let Some(path) = &self.log else { return Ok(None) };
-        let (file, size) = log_file::open(path)?;
-        self.logged.insert(start, LoggedInstance { size, was_ready: false });
-        Ok(Some(file))
+        let (file, size) = match &self.log {
+            WorkerOutput::Inherited | WorkerOutput::Prefixed { .. } => return Ok(None),
+            WorkerOutput::File(path) => {
+                log_file::open(path).map(|(file, size)| (Some(file), size))?
+            }
+            WorkerOutput::Kept(_) => (None, 0),
+        };
+        let since = client::now();
+        self.logged.insert(start, LoggedInstance { size, since, was_ready: false });
+        Ok(file)
     }
 
     pub(crate) fn ready(&mut self, start: InstanceId) {
@@ -74,16 +86,38 @@ impl WorkerEnds {
     pub(crate) fn ended(&mut self, start: InstanceId, ordinal: u16, exit: Exit, was_told: bool) {
         let how = self.not_ready.remove(&start).unwrap_or_else(|| exit.to_string());
         self.last.insert(ordinal, WorkerEnd { at: client::now(), how });
-        let Some(path) = &self.log else { return };
-        // After a `reexec` the size is not known: the worker was ready.
-        let unknown = LoggedInstance { size: 0, was_ready: true };
-        let LoggedInstance { size, was_ready } = self.logged.remove(&start).unwrap_or(unknown);
-        if was_told && was_ready {
+        if matches!(self.log, WorkerOutput::Inherited | WorkerOutput::Prefixed { .. }) {
             return;
         }
-        let lines = log_file::last_lines(path, size, LINES, BYTES);
-        // Without its output, `status` still has how it ended.
-        self.output.insert(ordinal, lines.unwrap_or_default());
+        // After a `reexec` the begin is not known: the worker was ready.
+        let unknown = LoggedInstance { size: 0, since: 0, was_ready: true };
+        let logged = self.logged.remove(&start).unwrap_or(unknown);
+        if was_told && logged.was_ready {
+            return;
+        }
+        let lines = match &self.log {
+            // Without its output, `status` still has how it ended.
+            WorkerOutput::File(path) => log_file::last_lines(path, logged.size, LINES, BYTES),
+            _ => {
+                self.unread.insert(ordinal, logged.since);
+                return;
+            }
+        };
+        self.keep(ordinal, lines.unwrap_or_default());
+    }
+
+    /// Reads what workers that ended badly wrote last, where a log writer writes it.
+    pub(crate) fn read_output(&mut self) {
+        let WorkerOutput::Kept(log) = &self.log else { return };
+        let directory = log.directory.clone();
+        for (ordinal, since) in std::mem::take(&mut self.unread) {
+            let lines = output::last_lines(&directory, ordinal, since, LINES);
+            self.keep(ordinal, lines);
+        }
+    }
+
+    fn keep(&mut self, ordinal: u16, lines: Vec<String>) {
+        self.output.insert(ordinal, lines);
         if self.output.len() > MOST_OUTPUTS {
             let ended = |ordinal: &u16| self.last.get(ordinal).map_or(0, |end| end.at);
             let oldest = self.output.keys().copied().min_by_key(ended);

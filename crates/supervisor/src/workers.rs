@@ -10,6 +10,7 @@ use sameport_sys::process::ForeignProcess;
 use sameport_sys::{inspect, process};
 
 use crate::launch::LaunchOptions;
+use crate::output::OutputPipes;
 use crate::plan::RunPlan;
 use crate::pool::SocketPool;
 use crate::termination::{SIGKILL, SIGTERM, Termination};
@@ -53,6 +54,7 @@ pub(crate) struct Workers {
     daemons: BTreeMap<InstanceId, Vec<i32>>,
     orphans: BTreeMap<InstanceId, OrphanedProcesses>,
     pub(crate) ends: WorkerEnds,
+    pub(crate) output: OutputPipes,
     /// The processes of workers that a killed supervisor started, which are not children of this one.
     foreign: BTreeMap<InstanceId, Vec<ForeignProcess>>,
     /// The ports of workers whose sockets the run does not hold, if eBPF can steer them.
@@ -60,7 +62,7 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    pub(crate) fn new(plan: &RunPlan) -> Self {
+    pub(crate) fn new(plan: &RunPlan, output: OutputPipes) -> Self {
         let (words, launch) = (plan.command.clone(), plan.launch.clone());
         Self {
             commands: vec![WorkerCommand { words, launch }],
@@ -68,7 +70,8 @@ impl Workers {
             listeners: BTreeMap::new(),
             daemons: BTreeMap::new(),
             orphans: BTreeMap::new(),
-            ends: WorkerEnds::new(plan.named.as_ref().and_then(|named| named.log.clone())),
+            ends: WorkerEnds::new(plan.output.clone()),
+            output,
             foreign: BTreeMap::new(),
             outside: RunTraffic::of(plan).ok().and_then(OutsidePorts::of),
         }

@@ -12,6 +12,7 @@ pub mod fd;
 pub mod guarded;
 pub mod inspect;
 mod int_hash;
+pub mod kept_log;
 pub mod log_file;
 pub mod netlink;
 pub mod netns;

@@ -11,6 +11,8 @@ mod drain;
 mod guard;
 mod install_service;
 mod listen;
+mod log_writer;
+mod logs;
 mod ls;
 mod manual;
 mod metrics;
@@ -47,6 +49,7 @@ Examples:
   sameport run -- python3 -m http.server 8080     share port 8080, from many terminals
   sameport run -n 4 -- ./server                   four copies at once
   sameport run --name web -n 4 -- ./server        four copies that are restarted after a crash
+  sameport logs web -f                            what its workers write
   sameport restart web                            one after the other, no connection lost
   sameport steer 8080 two-choices                 choose who gets the next connection
   sameport ls 8080                                the sockets on the port and their processes
@@ -62,6 +65,7 @@ Examples:
 pub(crate) enum Command {
     Run(run::Args),
     Status(status::Args),
+    Logs(logs::Args),
     Restart(restart::Args),
     Scale(scale::Args),
     Upgrade(upgrade::Args),
@@ -85,12 +89,14 @@ pub(crate) enum Command {
     Doctor(doctor::Args),
     Completions(completions::Args),
     Manual(manual::Args),
+    #[command(hide = true)]
+    LogWriter(log_writer::Args),
 }
 
 impl Command {
     /// Runs the verb.
     pub(crate) fn run(self) -> VerbResult {
-        if !matches!(self, Self::Run(_)) {
+        if !matches!(self, Self::Run(_) | Self::LogWriter(_)) {
             // The stdout of `run` belongs to its workers, open or closed.
             stdout::require()?;
         }
@@ -105,6 +111,10 @@ impl Command {
             Self::Run(args) => run::run(args),
             #[cfg(target_os = "linux")]
             Self::Status(args) => status::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Logs(args) => logs::run(args),
+            #[cfg(target_os = "linux")]
+            Self::LogWriter(args) => log_writer::run(args),
             #[cfg(target_os = "linux")]
             Self::Restart(args) => restart::run(args),
             #[cfg(target_os = "linux")]

@@ -16,6 +16,8 @@ mod detach;
 #[cfg(target_os = "linux")]
 mod launch;
 #[cfg(target_os = "linux")]
+mod logs;
+#[cfg(target_os = "linux")]
 mod metrics;
 #[cfg(target_os = "linux")]
 mod revive;
@@ -52,6 +54,8 @@ pub(crate) use client::{change_goes_on, client_failure, program_failure, service
 pub(crate) use detach::detach_failure;
 #[cfg(target_os = "linux")]
 pub(crate) use launch::{directory_failure, user_failure};
+#[cfg(target_os = "linux")]
+pub(crate) use logs::{logs_failure, no_log_directory};
 #[cfg(target_os = "linux")]
 pub(crate) use revive::revive_failure;
 #[cfg(target_os = "linux")]

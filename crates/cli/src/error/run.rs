@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sameport_policy::traffic::RefusalCause;
 use sameport_supervisor::{
-    InheritError, InterposerKind, NamedOptions, PolicyError, PrivateGroupError, RunError, RunPlan,
+    InheritError, InterposerKind, PolicyError, PrivateGroupError, RunError, RunPlan,
 };
 use sameport_sys::bpf::AttachError;
 use sameport_sys::preload::Obstacle;
@@ -54,7 +54,8 @@ pub(crate) fn run_failure(plan: &RunPlan, error: &RunError) -> Failure {
             let directory = shorten(&printable(&directory.unwrap_or_default()));
             format!("--directory {directory}: {}", failure.message)
         }
-        (RunError::Start(StartError::Log(_)), Some(NamedOptions { log: Some(log), .. })) => {
+        (RunError::Start(StartError::Log(_)), Some(_)) => {
+            let log = plan.output.log_file().unwrap_or_default();
             format!("--log {}: {}", shorten(&printable(&log.to_string_lossy())), failure.message)
         }
         (RunError::ClaimName(_) | RunError::TakeOver(_), Some(named)) => {
@@ -139,6 +140,7 @@ impl From<&RunError> for Failure {
             RunError::DescriptorLimit { copies, needed, limit } => {
                 descriptor_limit(*copies, *needed, *limit)
             }
+            RunError::LogDirectory(error) => super::logs::directory_failure(error),
             RunError::TooManyRules(limit) => {
                 cannot(format!("the preload library takes at most {limit} rules"), OTHER_INTERPOSER)
             }

@@ -17,6 +17,7 @@ const LONGEST: usize = 24;
 const VERBS: &[(&str, &str, &str)] = &[
     ("run", "-- COMMAND", "starts a program on shared ports"),
     ("status", "NAME", "shows a named run, and its last output with `run --log`"),
+    ("logs", "NAME", "shows what the workers of a named run wrote"),
     ("restart", "NAME", "replaces the workers of a named run"),
     ("scale", "NAME N", "changes the number of workers of a named run"),
     (
@@ -86,11 +87,9 @@ const MEANINGS: &[(&str, &[&str])] = &[
     ),
     (
         "status",
-        &[
-            "log", "logs", "info", "stat", "stats", "state", "health", "describe", "inspect",
-            "monitor", "runs",
-        ],
+        &["info", "stat", "stats", "state", "health", "describe", "inspect", "monitor", "runs"],
     ),
+    ("logs", &["log", "journal", "output", "tail"]),
     ("scale", &["resize", "workers", "replicas"]),
     ("top", &["htop", "watch", "live", "dashboard"]),
     ("steer", &["balance", "policy", "weight", "weights", "traffic", "route", "lb"]),

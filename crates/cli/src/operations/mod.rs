@@ -18,6 +18,8 @@ pub(crate) mod install_service;
 pub(crate) mod list;
 pub(crate) mod listen;
 #[cfg(target_os = "linux")]
+pub(crate) mod logs;
+#[cfg(target_os = "linux")]
 pub(crate) mod metrics;
 #[cfg(target_os = "linux")]
 pub(crate) mod named_runs;

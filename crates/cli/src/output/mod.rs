@@ -18,6 +18,8 @@ pub(crate) mod holder;
 pub(crate) mod install_service;
 mod json;
 pub(crate) mod listen;
+#[cfg(target_os = "linux")]
+pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod manual;
 #[cfg(target_os = "linux")]

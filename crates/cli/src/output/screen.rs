@@ -10,6 +10,11 @@ pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Whether stdout is a terminal that shows colours, and NO_COLOR is not set.
+pub(crate) fn stdout_is_coloured() -> bool {
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+}
+
 /// The width of the terminal; `None` for a pipe or a file, where nothing is left out of a table.
 pub(crate) fn width() -> Option<usize> {
     is_terminal().then(|| size().0)

@@ -88,6 +88,7 @@ fn status() -> RunStatus {
             drain: Some("busy".into()),
             drains_itself: false,
             log: Some("/var/log/web.log".into()),
+            service: None,
             canary: None,
             start: None,
             leaving: None,

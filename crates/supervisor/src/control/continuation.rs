@@ -7,6 +7,7 @@ use sameport_sys::ProcessIdentity;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::PortRules;
+use crate::output::RecordedOutput;
 
 /// A run at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Continuation {
     /// The policies of single ports. Earlier builds do not write it.
     #[serde(default)]
     pub traffic: Vec<PortRules>,
+    /// The pipes of the workers' output. Earlier builds do not write it.
+    #[serde(default)]
+    pub output: RecordedOutput,
 }
 
 /// A worker at that moment.

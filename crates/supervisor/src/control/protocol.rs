@@ -305,6 +305,10 @@ pub struct WorkerTreatment {
     /// The file with the output of the workers.
     #[serde(default)]
     pub log: Option<OsString>,
+    /// The cgroup of the service that the supervisor is, if a service manager started it. Earlier builds do not
+    /// write it.
+    #[serde(default)]
+    pub service: Option<String>,
     /// The canary, or the last one unless it was promoted.
     #[serde(default)]
     pub canary: Option<CanaryStatus>,

@@ -12,6 +12,7 @@ use sameport_sys::process::{ListenFds, SpawnOptions, StartError};
 use sameport_sys::seccomp::NotifyListener;
 
 use super::NamedRun;
+use crate::output::WorkerStreams;
 use crate::pool::{WorkerSockets, inherited};
 use crate::readiness::CheckedWorker;
 use crate::termination::SIGKILL;
@@ -98,8 +99,12 @@ impl NamedRun<'_> {
             let environment = self.options.environment.clone();
             options.listen_fds = Some(ListenFds { sockets, environment });
         }
-        let output = self.workers.ends.open_log(start).map_err(StartError::Log)?;
-        options.output = output.as_ref().map(AsFd::as_fd);
+        let file = self.workers.ends.open_log(start).map_err(StartError::Log)?;
+        let streams = self.workers.output.open(start, ordinal).map_err(StartError::Fork)?;
+        options.output = match (&file, &streams) {
+            (Some(file), _) => Some((file.as_fd(), file.as_fd())),
+            (None, streams) => streams.as_ref().map(WorkerStreams::borrowed),
+        };
         let worker = process::spawn(&command.words, &options)?;
         drop(options);
         let first = FirstProcess { pid: worker.pid, ordinal, detached: false };

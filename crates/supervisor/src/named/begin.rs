@@ -18,6 +18,7 @@ use crate::error::RunError;
 use crate::handover::{HandoverState, HandoverWorker};
 use crate::interpose::Interposer;
 use crate::orphans::Orphans;
+use crate::output::OutputPipes;
 use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::SocketPool;
 use crate::pool::inherited::InheritedSocket;
@@ -58,6 +59,7 @@ impl<'a> NamedRun<'a> {
         let socket = ControlSocket::open(claim, info.clone())
             .map_err(|error| RunError::System("listen", error))?;
         let control = ControlEndpoint::new(socket, info, manager);
+        let output = OutputPipes::start(plan)?;
         let lifecycle = match orphans {
             Some(orphans) => takeover::lifecycle(options.settings.clone(), orphans),
             None => Lifecycle::new(options.settings.clone()),
@@ -69,7 +71,7 @@ impl<'a> NamedRun<'a> {
             reporter,
             lifecycle,
             pool,
-            workers: Workers::new(plan),
+            workers: Workers::new(plan, output),
             readiness: Readiness::new(&options.ready)?,
             drains: Drains::default(),
             control,
@@ -127,7 +129,7 @@ impl<'a> NamedRun<'a> {
             reporter,
             lifecycle,
             pool: SocketPool::new(options.queue, manager.clone(), traffic),
-            workers: Workers::new(plan),
+            workers: Workers::new(plan, OutputPipes::resume(plan, state.lifecycle.output.take())?),
             readiness: Readiness::new(&options.ready)?,
             drains: Drains::default(),
             control: ControlEndpoint::new(socket, state.info, manager),

@@ -11,12 +11,12 @@ use crate::control::client;
 use crate::control::counters::RunCounters;
 use crate::control::record::{EndedRun, EndedWorker, RunHistory, StartLine};
 use crate::control::{RunInfo, RunRecord};
-use crate::plan::NamedOptions;
+use crate::plan::{NamedOptions, WorkerOutput};
 use crate::worker_ends::WorkerEnds;
 
 /// The workers of a run, as far as they are of interest after its end.
 pub(super) fn of_run(
-    options: &NamedOptions,
+    output: &WorkerOutput,
     lifecycle: &Lifecycle,
     ends: &WorkerEnds,
 ) -> RunHistory {
@@ -32,7 +32,7 @@ pub(super) fn of_run(
         }
     };
     RunHistory {
-        log: options.log.as_ref().map(Into::into),
+        log: output.log_file().map(Into::into),
         workers: lifecycle.workers().map(worker).collect(),
         counters: RunCounters::default(),
     }

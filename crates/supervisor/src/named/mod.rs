@@ -37,6 +37,7 @@ use crate::held_ports::PortWaits;
 use crate::interpose::Interposer;
 use crate::launch::LaunchOptions;
 use crate::monitor::Monitor;
+use crate::output::LAST_OUTPUT;
 use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::SocketPool;
 use crate::readiness::{Readiness, ReadinessEvent};
@@ -161,6 +162,7 @@ impl Supervise for NamedRun<'_> {
         // A refused bind explains the end of its worker.
         self.take_refusals(monitor);
         for EndedChild { pid, exit } in ended {
+            self.workers.output.child_ended(pid);
             if !self.readiness.command_ended(pid, exit)
                 && let Some((start, _)) = self.workers.by_pid(pid)
             {
@@ -210,7 +212,9 @@ impl Supervise for NamedRun<'_> {
         }
     }
 
-    async fn finish(self, monitor: Monitor<'_>, reports: Receiver<Report>) -> u8 {
+    async fn finish(mut self, monitor: Monitor<'_>, reports: Receiver<Report>) -> u8 {
+        self.workers.output.finish(LAST_OUTPUT);
+        self.workers.ends.read_output();
         let history = self.history();
         let copies = self.lifecycle.copies();
         let Self { interposer, reporter, control, schedule, pool, options, workers, .. } = self;

@@ -169,6 +169,7 @@ impl NamedRun<'_> {
                 canary,
                 counters: self.control.counters.clone(),
                 change: None,
+                output: self.workers.output.keep_on_exec()?,
             },
             clock: now,
             startup: StartupRecord {
@@ -183,6 +184,7 @@ impl NamedRun<'_> {
     fn continue_here(&mut self) -> io::Result<()> {
         self.pool.close_on_exec()?;
         self.control.socket.close_on_exec()?;
+        self.workers.output.close_on_exec()?;
         self.workers.listeners.values().try_for_each(inherit::close_on_exec)?;
         let failed = |error| match error {
             RunError::System(_, error) => error,

@@ -287,8 +287,15 @@ impl NamedRun<'_> {
         let counters = self.control.counters.clone();
         RunHistory {
             counters,
-            ..history::of_run(self.options, &self.lifecycle, &self.workers.ends)
+            ..history::of_run(&self.plan.output, &self.lifecycle, &self.workers.ends)
         }
+    }
+
+    /// Everything has started: the record is written, and the supervisor's own messages go where the output goes.
+    pub(crate) fn begin(&mut self) {
+        // Without another descriptor, the messages go where they went before.
+        let _ = self.workers.output.redirect_own();
+        self.write_record();
     }
 
     /// Writes the record for clients that find the supervisor dead.
@@ -302,6 +309,7 @@ impl NamedRun<'_> {
     fn status(&self, now: Duration) -> RunStatus {
         let status = status::StatusFacts {
             options: self.options,
+            output: &self.plan.output,
             info: &self.control.info,
             interposer: self.interposer.name(),
             private: self.plan.scope.private,

@@ -88,6 +88,8 @@ impl NamedRun<'_> {
     }
 
     pub(super) fn round(&mut self, now: Duration) {
+        self.workers.output.attend();
+        self.workers.ends.read_output();
         let live = self.lifecycle.serving();
         for address in self.pool.repair() {
             self.events.push(RunEvent::ListensAgain { address });

@@ -44,6 +44,12 @@ impl NamedRun<'_> {
         for worker in self.lifecycle.report() {
             let Some(start) = worker.instance else { continue };
             let orphan = orphans.workers.iter().find(|orphan| orphan.start == start);
+            if let Some(orphan) = orphan
+                && let Some(inode) = orphan.unread
+            {
+                let pids: Vec<i32> = orphan.processes.iter().map(ForeignProcess::pid).collect();
+                self.workers.output.take_over(start, worker.ordinal, inode, &pids);
+            }
             let processes = orphan.map_or(&[][..], |orphan| &orphan.processes).iter();
             let processes = processes.map(ForeignProcess::try_clone).collect::<Result<_, _>>();
             self.workers.take_over(start, worker.ordinal, processes.map_err(failed)?, &self.pool);
@@ -118,6 +124,7 @@ impl NamedRun<'_> {
             sockets,
             groups,
             traffic: self.pool.own_rules().rules,
+            output: self.workers.output.record(),
         }
     }
 }

@@ -31,6 +31,32 @@ pub fn wait_any<const N: usize>(
     }
 }
 
+/// [`wait_any`] for a number of descriptors that is not known before. Without `timeout` there is none.
+///
+/// # Errors
+///
+/// Errors of `poll(2)` other than EINTR.
+pub fn wait_each(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
+    let mut polled: Vec<PollFd<'_>> =
+        fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    match rustix::event::poll(&mut polled, timeout.map(timespec).as_ref()) {
+        Ok(_) => Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect()),
+        Err(Errno::INTR) => Ok(vec![false; fds.len()]),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Waits until the descriptor is writable or hung up, without a limit. Returns `false` if `poll(2)` fails.
+pub fn wait_writable(fd: impl AsFd) -> bool {
+    loop {
+        match rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], None) {
+            Ok(_) => return true,
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
 /// Waits until no reader is left (the other end of the pipe is closed, the terminal is gone), for at
 /// most `timeout`. Returns `false` on timeout and, after the same time, if `poll(2)` fails.
 pub fn wait_hangup(fd: impl AsFd, timeout: Duration) -> bool {

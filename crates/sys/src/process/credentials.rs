@@ -26,6 +26,12 @@ impl Credentials {
         })
     }
 
+    /// The user id.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.uid.as_raw()
+    }
+
     /// Gives the calling thread this user and these groups, and takes all its capabilities unless
     /// the user is root. Async-signal-safe, for use between `fork` and `exec`: the calls change one
     /// thread, and the child has no other.

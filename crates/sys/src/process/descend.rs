@@ -5,9 +5,32 @@
 //! machine. Without these files one pass over `/proc/PID/stat` finds the same.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::tree::parent;
+
+/// Children of this process that are no workers.
+static EXEMPT: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+
+fn exempted() -> MutexGuard<'static, Vec<i32>> {
+    EXEMPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leaves a child of this process out of every list of children and descendants until it is reaped: it is no worker,
+/// and outlives the run.
+pub(crate) fn exempt(pid: i32) {
+    exempted().push(pid);
+}
+
+/// A child was reaped: its pid may become another process's.
+pub(super) fn forget_exempt(pid: i32) {
+    exempted().retain(|other| *other != pid);
+}
+
+/// Whether this process has a child that is no worker.
+pub(super) fn has_exempt() -> bool {
+    !exempted().is_empty()
+}
 
 /// A process, and the parent under which it was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +81,8 @@ pub fn children(pid: i32) -> Vec<i32> {
         let Ok(text) = std::fs::read_to_string(thread.path().join("children")) else { continue };
         found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
     }
+    let exempt = exempted();
+    found.retain(|pid| !exempt.contains(pid));
     found
 }
 
@@ -67,7 +92,11 @@ pub fn children(pid: i32) -> Vec<i32> {
 pub fn own_children() -> Vec<i32> {
     let own_pid = rustix::process::getpid().as_raw_nonzero().get();
     match std::fs::read_to_string(format!("/proc/self/task/{own_pid}/children")) {
-        Ok(text) => text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
+        Ok(text) => {
+            let exempt = exempted();
+            let pids = text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+            pids.filter(|pid| !exempt.contains(pid)).collect()
+        }
         Err(_) => children(own_pid),
     }
 }
@@ -84,8 +113,11 @@ fn lists_children() -> bool {
 fn scan(roots: &[i32]) -> Vec<Descendant> {
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let exempt = exempted();
     for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-        if let Some(parent) = parent(pid) {
+        if !exempt.contains(&pid)
+            && let Some(parent) = parent(pid)
+        {
             children.entry(parent).or_default().push(pid);
         }
     }

@@ -1,10 +1,13 @@
 //! Starting a process that outlives this one and its terminal.
 
-#![expect(unsafe_code, reason = "setsid(2) and close_range(2) between fork and exec")]
+#![expect(
+    unsafe_code,
+    reason = "setsid(2) and close_range(2) between fork and exec, dup2(2) onto a number"
+)]
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -100,6 +103,22 @@ fn close_inherited(has_close_range: bool) {
         // SAFETY: F_SETFD changes a flag of a descriptor number, open or not.
         unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
+}
+
+/// Makes these descriptors the standard output and error of this process (`dup2(2)`).
+///
+/// # Errors
+///
+/// Errors of `dup2(2)`.
+pub fn replace_output(stdout: &OwnedFd, stderr: &OwnedFd) -> io::Result<()> {
+    for (fd, number) in [(stdout, 1), (stderr, 2)] {
+        // SAFETY: the descriptor is open, and 1 and 2 have no owner in this process that would close them: the
+        // standard library uses the numbers.
+        if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// The environment that a process was executed with (`/proc/PID/environ`). `None` if it cannot be read.

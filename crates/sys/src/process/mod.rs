@@ -23,8 +23,9 @@ pub(crate) mod tree;
 
 pub use capability::{has_cap_sys_admin, has_cap_sys_ptrace};
 pub use credentials::{Credentials, may_change_user};
+pub(crate) use descend::exempt;
 pub use descend::{Descendant, children, descendants, descendants_of, own_children};
-pub use detached::{DetachedCommand, environment_of};
+pub use detached::{DetachedCommand, environment_of, replace_output};
 pub use environment::env_value;
 pub use executable::{FileCapability, file_capability, find_in_path};
 pub use execution::{Execution, execution};
@@ -36,6 +37,6 @@ pub use spawn::{SpawnOptions, SpawnedWorker, StartError, spawn};
 pub use thread::{ThreadRights, ThreadState, first_unprivileged_port, thread_rights, thread_state};
 pub use tree::{
     EndedChild, adopt_orphans, ancestry, group_of, is_descendant, is_exiting, is_stopped,
-    leads_session, reap, signal, signal_group, wait_exit,
+    leads_session, parent_of, reap, signal, signal_group, wait_exit,
 };
 pub(crate) use tree::{is_gone, parent, thread_has_ended};

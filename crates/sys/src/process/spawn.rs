@@ -54,8 +54,8 @@ pub struct SpawnOptions<'a> {
     /// The working directory of the worker, if not the one of this process. A program with a slash in
     /// its name is searched from it.
     pub directory: Option<PathBuf>,
-    /// The standard output and error of the worker, if not those of this process.
-    pub output: Option<BorrowedFd<'a>>,
+    /// The standard output and the standard error of the worker, if not those of this process.
+    pub output: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
 }
 
 /// Why a worker did not start. No process is left.
@@ -118,9 +118,9 @@ pub fn spawn(
     if options.own_group {
         child.process_group(0);
     }
-    if let Some(output) = options.output {
-        let output = || output.try_clone_to_owned().map_err(StartError::Fork);
-        child.stdout(output()?).stderr(output()?);
+    if let Some((stdout, stderr)) = options.output {
+        let duplicate = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(StartError::Fork);
+        child.stdout(duplicate(stdout)?).stderr(duplicate(stderr)?);
     }
     let mut setup = ChildSetup::new(command, options, child_channel).map_err(StartError::Fork)?;
     // SAFETY: `run` is async-signal-safe: it makes system calls on values from before the fork, and

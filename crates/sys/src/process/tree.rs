@@ -9,6 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use sameport_policy::holder::MOST_ANCESTORS;
 use sameport_policy::lifecycle::exit::Exit;
 
+use super::descend::{forget_exempt, has_exempt};
 use crate::errno::last_errno;
 use crate::fd::poll::wait_readable;
 
@@ -31,7 +32,8 @@ pub fn adopt_orphans() -> Result<(), Errno> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
 }
 
-/// Reaps every child that has ended (`waitpid(2)`). Returns them, and whether a child is left.
+/// Reaps every child that has ended (`waitpid(2)`). Returns them, and whether a child is left that
+/// [`exempt`](super::exempt) does not except.
 ///
 /// # Errors
 ///
@@ -47,9 +49,14 @@ pub fn reap() -> Result<(Vec<EndedChild>, bool), Errno> {
                     (None, Some(signal)) => Exit::Signal(number(signal)),
                     (None, None) => continue,
                 };
+                forget_exempt(pid.as_raw_nonzero().get());
                 ended.push(EndedChild { pid: pid.as_raw_nonzero().get(), exit });
             }
-            Ok(None) => return Ok((ended, true)),
+            Ok(None) => {
+                let only_exempt = has_exempt()
+                    && super::children(rustix::process::getpid().as_raw_nonzero().get()).is_empty();
+                return Ok((ended, !only_exempt));
+            }
             Err(Errno::CHILD) => return Ok((ended, false)),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
@@ -81,6 +88,12 @@ pub fn ancestry(pid: i32) -> Option<Vec<i32>> {
 }
 
 /// The parent: field 4 of `/proc/PID/stat`.
+#[must_use]
+pub fn parent_of(pid: i32) -> Option<i32> {
+    parent(pid)
+}
+
+/// [`parent_of`] for this crate.
 pub(crate) fn parent(pid: i32) -> Option<i32> {
     after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(1)?.parse().ok()
 }

@@ -14,6 +14,7 @@ use sameport_policy::launch::UserSpec;
 use sameport_policy::model::name::RunName;
 pub(super) use sameport_policy::option_values::ReadyArgument;
 use sameport_policy::option_values::{parse_expected, parse_ready};
+use sameport_policy::output;
 use sameport_policy::traffic::TrafficPolicy;
 
 use super::drain_args::DrainArgs;
@@ -90,6 +91,10 @@ pub(crate) struct Args {
     pub(super) named: NamedArgs,
     #[command(flatten)]
     pub(super) together: TogetherArgs,
+    /// Print each line of the program with the name of the run and the number of its worker in front,
+    /// standard error too; to a terminal in colours
+    #[arg(long)]
+    pub(super) prefix: bool,
     /// Do not report members of the group or refused addresses
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -192,8 +197,17 @@ pub(super) struct KeepingArgs {
     pub(super) max_restarts: Option<u32>,
     /// Append the standard output and error of the workers to this file; `status` shows the last lines
     /// of a worker that ended badly
-    #[arg(long, value_name = "FILE", requires = "name")]
+    #[arg(long, value_name = "FILE", requires = "name", conflicts_with = "prefix")]
     pub(super) log: Option<PathBuf>,
+    /// Size of a file with the output of a run in the background, after which the next one begins
+    /// [default: 10M]
+    #[arg(long, value_name = "SIZE", requires = "name", conflicts_with_all = ["log", "prefix"],
+          value_parser = output::parse_size)]
+    pub(super) log_size: Option<u64>,
+    /// Number of these files that are kept [default: 5]
+    #[arg(long, value_name = "N", requires = "name", conflicts_with_all = ["log", "prefix"],
+          value_parser = number::<u32>(1..=1000))]
+    pub(super) log_files: Option<u32>,
     /// The file of services that the run belongs to: `sameport up` sets it
     #[arg(long, value_name = "FILE", requires = "name", hide = true)]
     pub(super) origin: Option<PathBuf>,

@@ -8,27 +8,32 @@ use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;
 use sameport_policy::watchdog::WatchdogVariables;
 use sameport_supervisor::{
-    BindOptions, CHECK, ChildrenMode, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
-    NamedOptions, PolicyChoice, PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment,
-    RunPlan, START_FD, SharingScope, TrafficOptions, WorkerUser,
+    BindOptions, CHECK, ChildrenMode, HANDOVER_FD, InterposerChoice, InterposerKind, KeptLog,
+    LaunchOptions, NamedOptions, PolicyChoice, PreloadOptions, ReadyCheck, ReadyOptions, RunBegin,
+    RunEnvironment, RunPlan, START_FD, SeccompOptions, SharingScope, TrafficOptions, WorkerOutput,
+    WorkerUser,
 };
 
 use super::args::{
     Args, ChildrenArgument, LaunchArgs, NamedArgs, PolicyArgument, QueueArgument, ReadyArgument,
     ViaArgument,
 };
-use crate::error::{Failure, directory_failure, user_failure};
+use crate::error::{Failure, directory_failure, no_log_directory, user_failure};
 use crate::operations::detach::is_detached;
+use crate::operations::logs;
 use crate::operations::named_runs::own_service;
 use crate::operations::runtime_dir::runtime_dir;
+use crate::output::screen;
 
 /// # Errors
 ///
 /// The user of `--user`, or its group, is not known or not permitted.
 pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
+    let output = worker_output(&args)?;
     let launch = launch_options(args.launch)?;
     let environment = environment(&launch);
     Ok(RunPlan {
+        output,
         command: args.command,
         launch,
         copies: args.copies,
@@ -55,8 +60,10 @@ pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
             }),
             connection_ids: args.connection_id,
         },
-        io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
-        give_up_privileges: args.no_new_privs,
+        seccomp: SeccompOptions {
+            io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
+            give_up_privileges: args.no_new_privs,
+        },
         interposer: match args.via {
             ViaArgument::Auto => InterposerChoice::Auto,
             ViaArgument::Seccomp => InterposerChoice::Only(InterposerKind::Seccomp),
@@ -72,6 +79,21 @@ pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
         },
         environment,
         named: named_options(args.copies, args.named),
+    })
+}
+
+/// Where the output of workers goes. A supervisor in the background has no terminal.
+fn worker_output(args: &Args) -> Result<WorkerOutput, Failure> {
+    let keeping = &args.named.keeping;
+    Ok(match (&keeping.log, &args.named.name) {
+        (Some(log), _) => WorkerOutput::File(env::current_dir().unwrap_or_default().join(log)),
+        (None, _) if args.prefix => WorkerOutput::Prefixed { color: screen::stdout_is_coloured() },
+        (None, Some(name)) if is_detached() => WorkerOutput::Kept(KeptLog {
+            directory: logs::own_directory(name).ok_or_else(no_log_directory)?,
+            max_size: keeping.log_size.unwrap_or(10 * 1024 * 1024),
+            files: keeping.log_files.unwrap_or(5),
+        }),
+        (None, _) => WorkerOutput::Inherited,
     })
 }
 
@@ -130,7 +152,6 @@ fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
             },
             expect: args.keeping.expect,
         },
-        log: args.keeping.log.map(|log| env::current_dir().unwrap_or_default().join(log)),
         hold: !args.no_hold,
         stop_signal: args.drain.stop_signal,
         queue: match args.queue {

@@ -52,7 +52,7 @@ pub(crate) struct SeccompInterposer {
 impl SeccompInterposer {
     pub(super) fn new(plan: &RunPlan, usage: OptionUsage) -> Result<Self, RunError> {
         let keeps_privileges = process::has_cap_sys_admin();
-        if !keeps_privileges && !plan.give_up_privileges {
+        if !keeps_privileges && !plan.seccomp.give_up_privileges {
             refuse_lost_privileges(plan)?;
         }
         sameport_sys::socket::check_worker_access()
@@ -61,7 +61,7 @@ impl SeccompInterposer {
         let machine =
             Architecture::named(std::env::consts::ARCH).ok_or(RunError::UnknownArchitecture)?;
         let stops = FilterOptions {
-            io_uring: plan.io_uring,
+            io_uring: plan.seccomp.io_uring,
             connections: plan.bind_options.source.is_some(),
             shutdowns: plan.named.as_ref().is_some_and(|named| named.hold),
             restrictions: binds_for_workers(plan),

@@ -1,0 +1,90 @@
+//! The process that reads the pipes.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use super::channel::{PipeSender, channel};
+use crate::process;
+use crate::process::signal_set::SignalSet;
+
+/// Signals that are meant for the run: a log writer outlives it, and ends when the last pipe has no writer.
+const IGNORED: [i32; 9] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGTSTP,
+    libc::SIGPIPE,
+];
+
+/// A started log writer.
+#[derive(Debug)]
+pub struct LogWriterProcess {
+    /// Its process id. It is a child of this process, and no worker.
+    pub pid: i32,
+    /// Passes pipes to it.
+    pub pipes: PipeSender,
+}
+
+impl LogWriterProcess {
+    /// Starts the program of this process again with these arguments. Its standard input is the channel, its standard
+    /// output `/dev/null` or, with `inherit`, that of this process.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `socketpair(2)`, `fork(2)` and `execve(2)`.
+    pub fn start(program_name: &str, arguments: &[OsString], inherit: bool) -> io::Result<Self> {
+        let (pipes, theirs) = channel()?;
+        let output = || if inherit { Stdio::inherit() } else { Stdio::null() };
+        // The file that this process executes, also after an upgrade has replaced its path.
+        let child = Command::new("/proc/self/exe")
+            .arg0(program_name)
+            .args(arguments)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(output())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let pid = child.id().cast_signed();
+        process::exempt(pid);
+        Ok(Self { pid, pipes })
+    }
+
+    /// A log writer that the program before an `exec` started.
+    #[must_use]
+    pub fn inherited(pid: i32, pipes: OwnedFd) -> Self {
+        process::exempt(pid);
+        Self { pid, pipes: PipeSender::from_fd(pipes) }
+    }
+}
+
+/// The standard output of this process, without a buffer.
+///
+/// # Errors
+///
+/// Errors of `fcntl(2)`.
+pub fn own_stdout() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
+/// Makes this process one that no signal of the terminal or of a service manager ends, except SIGKILL.
+///
+/// # Errors
+///
+/// Errors of `sigprocmask(2)`.
+pub fn outlive_the_run() -> io::Result<()> {
+    SignalSet::new(&IGNORED).block()?;
+    // Fails for the leader of a group, which has no terminal's signals to fear either.
+    let _ = rustix::process::setsid();
+    // `ps` shows the name. Fails never.
+    let _ = rustix::thread::set_name(c"sameport-log");
+    Ok(())
+}
