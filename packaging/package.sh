@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes an archive and a Debian package of one executable. `cargo xtask dist` calls it.
+# Makes an archive, a Debian package or a container image of one executable. `cargo xtask dist` calls it.
 #
-#   package.sh archive|deb VERSION ARCH EXECUTABLE GENERATOR LICENCES OUT
+#   package.sh archive|deb|image VERSION ARCH EXECUTABLE GENERATOR LICENCES OUT
 #
 # ARCH is x86_64 or aarch64. GENERATOR is a sameport that runs here: it prints the manual pages and the
 # completions, also for an EXECUTABLE of another architecture. LICENCES is a file with the licences of
@@ -70,12 +70,83 @@ archive() {
     echo "$name.tar.gz"
 }
 
-deb() {
+# The architecture, as Debian and container images name it.
+other_arch() {
     case $arch in
-        x86_64) debian_arch=amd64 ;;
-        aarch64) debian_arch=arm64 ;;
-        *) echo "package.sh: no Debian architecture for $arch" >&2; exit 2 ;;
+        x86_64) echo amd64 ;;
+        aarch64) echo arm64 ;;
+        *) echo "package.sh: no other name for the architecture $arch" >&2; exit 2 ;;
     esac
+}
+
+# A tar archive of a directory, as one user's and of one time.
+tar_of() {
+    (cd "$1" && find . -mindepth 1 -printf '%P\n' | sort) |
+        tar --create --file=- --directory="$1" --no-recursion --files-from=- --format=ustar \
+            --owner=0 --group=0 --numeric-owner
+}
+
+# Adds a file to the blobs of the image, and prints its digest.
+blob() {
+    digest=$(sha256sum <"$1" | cut -d ' ' -f 1)
+    mv "$1" "$tree/blobs/sha256/$digest"
+    echo "$digest"
+}
+
+# An image without another file than the executable and the licences of its libraries. The archive has the
+# layout of the Open Container Initiative and the manifest of `docker save`, so that every `docker load` and
+# `podman load` reads it.
+image() {
+    image_arch=$(other_arch)
+    reference=localhost/sameport:$version
+    tree=$stage/image layer=$stage/layer
+    mkdir -p "$tree/blobs/sha256"
+    put 755 "$executable" "$layer/sameport"
+    put 644 "$licences" "$layer/usr/share/doc/sameport/LICENCES-OF-LIBRARIES"
+    gzip -9n "$layer/usr/share/doc/sameport/LICENCES-OF-LIBRARIES"
+    set_times "$layer"
+    tar_of "$layer" >"$stage/layer.tar"
+    layer_size=$(stat --format=%s "$stage/layer.tar")
+    layer_digest=$(blob "$stage/layer.tar")
+    created=$(date --date="@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+    label=org.opencontainers.image
+    cat >"$stage/config.json" <<END
+{"created":"$created","architecture":"$image_arch","os":"linux",\
+"config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],\
+"Entrypoint":["/sameport"],"Cmd":["--help"],"Labels":{"$label.title":"sameport","$label.version":"$version",\
+"$label.description":"Several programs, one port: shared, restarted without a lost connection, seen, guarded",\
+"$label.licenses":"MIT OR Apache-2.0","$label.source":"https://github.com/sameport/sameport"}},\
+"rootfs":{"type":"layers","diff_ids":["sha256:$layer_digest"]},\
+"history":[{"created":"$created","created_by":"packaging/package.sh image"}]}
+END
+    config_size=$(stat --format=%s "$stage/config.json")
+    config_digest=$(blob "$stage/config.json")
+    oci=application/vnd.oci.image
+    cat >"$stage/manifest.json" <<END
+{"schemaVersion":2,"mediaType":"$oci.manifest.v1+json",\
+"config":{"mediaType":"$oci.config.v1+json","digest":"sha256:$config_digest","size":$config_size},\
+"layers":[{"mediaType":"$oci.layer.v1.tar","digest":"sha256:$layer_digest","size":$layer_size}]}
+END
+    manifest_size=$(stat --format=%s "$stage/manifest.json")
+    manifest_digest=$(blob "$stage/manifest.json")
+    echo '{"imageLayoutVersion":"1.0.0"}' >"$tree/oci-layout"
+    cat >"$tree/index.json" <<END
+{"schemaVersion":2,"mediaType":"$oci.index.v1+json","manifests":[{"mediaType":"$oci.manifest.v1+json",\
+"digest":"sha256:$manifest_digest","size":$manifest_size,\
+"platform":{"architecture":"$image_arch","os":"linux"},\
+"annotations":{"io.containerd.image.name":"$reference","$label.ref.name":"$version"}}]}
+END
+    cat >"$tree/manifest.json" <<END
+[{"Config":"blobs/sha256/$config_digest","RepoTags":["$reference"],"Layers":["blobs/sha256/$layer_digest"]}]
+END
+    set_times "$tree"
+    name=sameport-$version-$image_arch-image.tar.gz
+    tar_of "$tree" | gzip -9n >"$out/$name"
+    echo "$name"
+}
+
+deb() {
+    debian_arch=$(other_arch)
     name=sameport_$version-1_$debian_arch
     tree=$stage/$name
     mkdir -p "$tree/DEBIAN" "$tree/etc/sameport"
@@ -110,4 +181,7 @@ deb() {
     echo "$name.deb"
 }
 
-"$kind"
+case $kind in
+    archive | deb | image) "$kind" ;;
+    *) echo "package.sh: $kind is not archive, deb or image" >&2; exit 2 ;;
+esac

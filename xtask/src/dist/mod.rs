@@ -1,6 +1,7 @@
 //! `cargo xtask dist`: the files of a release, in `target/dist`.
 //!
-//! For each architecture a static executable, an archive and a Debian package, then `SHA256SUMS`. The
+//! For each architecture a static executable, an archive, a Debian package and a container image, then
+//! `SHA256SUMS`. The
 //! same commit gives the same bytes, in any directory and at any time.
 
 mod architecture;
@@ -19,7 +20,7 @@ use architecture::Architecture;
 use compile::Executable;
 use steps::{ReleaseError, output_of, step};
 
-/// Make the files of a release: static executables, archives, Debian packages, checksums
+/// Make the files of a release: static executables, archives, Debian packages, container images, checksums
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only these architectures

@@ -1,4 +1,4 @@
-//! Archives, Debian packages and checksums. `packaging/package.sh` knows which file goes where.
+//! Archives, Debian packages, container images and checksums. `packaging/package.sh` knows which file goes where.
 
 use std::fs;
 use std::io::Write as _;
@@ -32,7 +32,7 @@ pub(super) fn check_tools() -> Result<(), ReleaseError> {
     })
 }
 
-/// The archive and the Debian package of each executable.
+/// The archive, the Debian package and the container image of each executable.
 pub(super) fn all(
     built: &[Executable],
     generator: &Path,
@@ -46,7 +46,7 @@ pub(super) fn all(
         let notices = build_folder().join(&target).join("dist/LICENCES");
         fs::write(&notices, licences::of_target(&target)?)
             .map_err(|error| step(&notices.display().to_string(), error))?;
-        for kind in ["archive", "deb"] {
+        for kind in ["archive", "deb", "image"] {
             let mut command = Command::new(root().join(SCRIPT));
             command.args([kind, env!("CARGO_PKG_VERSION"), executable.architecture.name()]);
             command.args([&executable.path, generator, &notices, out]);
