@@ -17,7 +17,7 @@ use harness::{
 };
 use sandbox::{refused_by, with_pre_exec};
 
-/// Answers with its pid; `/slow` when the file exists; `/orphan` leaves a child of a child that ends.
+/// Answers; `/slow` when the file exists; `/orphans` leaves 500 children of a child, which end.
 const SERVER: &str = "
 import http.server, os, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -25,12 +25,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == '/slow':
             print('slow begins', flush=True)
             while not os.path.exists(sys.argv[2]): time.sleep(0.01)
-        if self.path == '/orphan':
+        if self.path == '/orphans':
             child = os.fork()
             if child == 0:
-                if os.fork() == 0:
-                    time.sleep(0.1)
-                    print('orphan ends', flush=True)
+                for number in range(500):
+                    if os.fork() == 0:
+                        time.sleep(number % 10 / 50)
+                        os.write(1, b'orphan ends\\n')
+                        os._exit(0)
                 os._exit(0)
             os.waitpid(child, 0)
         body = b'answer'
@@ -140,26 +142,143 @@ fn sigterm_ends_a_plain_run() {
     assert!(TcpStream::connect(container.address).is_err());
 }
 
-/// Process 1 gets the orphans of its namespace. No zombie stays.
+/// Process 1 gets the orphans of its namespace, 500 at once. No zombie stays, and the run serves on.
 #[test]
 fn orphans_are_reaped() {
-    let Some(container) = Container::start("pid-one-orphans", &["--name", "web"]) else { return };
-    for _ in 0..3 {
+    for (test, options) in
+        [("pid-one-orphans", &["--name", "web"][..]), ("pid-one-orphans-plain", &["-n", "2"])]
+    {
+        let Some(container) = Container::start(test, options) else { return };
         let mut answer = String::new();
-        container.request("/orphan").read_to_string(&mut answer).unwrap();
+        container.request("/orphans").read_to_string(&mut answer).unwrap();
         assert!(answer.ends_with("answer"), "{answer}");
+        let ended = eventually(|| {
+            let output = container.unshare.stdout();
+            (output.matches("orphan ends").count() == 500).then_some(())
+        });
+        assert!(ended.is_some(), "{test}: {}", container.unshare.stdout().len());
+        let found = eventually(|| {
+            let zombies = descendants(container.first).into_iter().filter(|pid| is_zombie(*pid));
+            (zombies.count() == 0).then_some(())
+        });
+        assert!(found.is_some(), "{test}: zombies: {:?}", descendants(container.first));
+        assert!(ask(container.address, b"GET / HTTP/1.0\r\n\r\n").is_ok(), "{test}");
+        kill(container.first, libc::SIGTERM);
+        container.unshare.wait();
     }
-    let ended = eventually(|| {
-        let output = container.unshare.stdout();
-        (output.matches("orphan ends").count() == 3).then_some(())
+}
+
+/// Process 1 ignores a signal without a handler; the run has one for each of these.
+#[test]
+fn signals_to_process_1() {
+    for (signal, name, code) in [
+        (libc::SIGINT, Some("web"), 0),
+        (libc::SIGTERM, Some("web"), 0),
+        (libc::SIGHUP, None, 128 + libc::SIGHUP),
+        (libc::SIGINT, None, 128 + libc::SIGINT),
+    ] {
+        let test = format!("pid-one-signal-{signal}-{}", name.is_some());
+        let options = name.map_or(vec![], |name| vec!["--name", name]);
+        let Some(container) = Container::start(&test, &options) else { return };
+        // The server of Python ignores no signal, and has no handler of its own but that of SIGINT.
+        kill(container.first, signal);
+        let exited = container.unshare.wait();
+        let expected = if name.is_none() && signal == libc::SIGINT { [code, 1] } else { [code; 2] };
+        assert!(expected.contains(&exited.code), "{test}: {exited:?}");
+        assert!(TcpStream::connect(container.address).is_err(), "{test}");
+    }
+}
+
+/// The exit code of the container is that of the command.
+#[test]
+fn exit_code_is_that_of_the_command() {
+    let words = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    let mut words = words.to_vec();
+    words.extend((!is_root()).then_some("--map-root-user"));
+    let run = |command: &[&str]| {
+        let sameport = sameport().to_str().unwrap();
+        let line = [&words[..], &[sameport, "run", "--"], command].concat();
+        start_command(User::Current, "unshare", &line).wait()
+    };
+    let first = run(&["sh", "-c", "exit 7"]);
+    if first.stderr.starts_with("unshare: ") {
+        return skip("pid-one-code", &first.stderr);
+    }
+    assert_eq!(first.code, 7, "{first:?}");
+    assert_eq!(run(&["sh", "-c", "kill -9 $$"]).code, 128 + libc::SIGKILL);
+    assert_eq!(run(&["/no/such"]).code, 127);
+}
+
+/// A root directory with the least: read-only, no `/tmp`, no `/run`, no `/etc`, processes of others hidden.
+const BARE_ROOT: &str = r#"
+set -e
+root=$1
+shift
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$root"
+mkdir "$root/usr" "$root/proc" "$root/dev" "$root/own"
+mount --rbind /usr "$root/usr"
+for dir in lib lib64 bin; do
+    [ ! -e /$dir ] || { mkdir "$root/$dir" && mount --rbind /$dir "$root/$dir"; }
+done
+cp "$1" "$root/own/sameport"
+shift
+mount -t proc -o hidepid=2 proc "$root/proc"
+mount -t tmpfs tmpfs "$root/dev"
+mkdir "$root/dev/shm"
+chmod 1777 "$root/dev/shm"
+: >"$root/dev/null"
+mount --bind /dev/null "$root/dev/null"
+mount -o remount,ro "$root/dev" && mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+mount -o remount,ro "$root"
+exec chroot "$root" /usr/bin/env -i /usr/bin/setpriv --reuid 4321 --regid 4321 --clear-groups \
+    --bounding-set -all --inh-caps -all --no-new-privs "$@"
+"#;
+
+/// A user without an entry and without capabilities, in a container without a directory that it may write to,
+/// HOME or PATH: files of the run are in `/dev/shm`.
+#[test]
+fn a_container_with_the_least_is_enough() {
+    let test = "pid-one-bare";
+    let python = Path::new("/usr/bin/python3");
+    if !is_root() || !python.exists() || !Path::new("/usr/bin/setpriv").exists() {
+        return skip(test, "needs root, /usr/bin/python3 and setpriv");
+    }
+    let (port, dir) = (free_port(), in_test_dir(test));
+    std::fs::create_dir(&dir).unwrap();
+    let words = ["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", BARE_ROOT, "sh"];
+    let mut command = command_for(User::Current, "unshare", &words);
+    command.arg(&dir).arg(sameport()).args(["/own/sameport", "run", "--name", "web", "-n", "2"]);
+    command.args(["--ready", "http:/", "--"]).arg(python).args([
+        "-c",
+        SERVER,
+        &port.to_string(),
+        "-",
+    ]);
+    let unshare = spawn_process(command);
+    unshare.wait_for_stderr("worker 1 (pid ");
+    let address: SocketAddr = ([127, 0, 0, 1], port).into();
+    wait_until_answering(address);
+    let children = format!("/proc/{0}/task/{0}/children", unshare.pid());
+    let first: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let inside = |words: &[&str]| {
+        let target = first.to_string();
+        let enter =
+            ["--target", &target, "--mount", "--pid", "--root", "--wd", "-S", "4321", "-G", "4321"];
+        start_command(User::Current, "nsenter", &[&enter[..], &["/own/sameport"], words].concat())
+            .wait()
+    };
+    let ready = eventually(|| {
+        inside(&["status", "web", "--check"]).stdout.contains("2 of 2 workers ready").then_some(())
     });
-    assert!(ended.is_some(), "{}", container.unshare.stdout());
-    let found = eventually(|| {
-        let zombies: Vec<i32> =
-            descendants(container.first).into_iter().filter(|pid| is_zombie(*pid)).collect();
-        zombies.is_empty().then_some(())
-    });
-    assert!(found.is_some(), "zombies: {:?}", descendants(container.first));
+    assert!(ready.is_some(), "{:?} {}", inside(&["status", "web"]), unshare.stderr());
+    assert!(!unshare.stderr().contains("preload"), "{}", unshare.stderr());
+    let files = format!("/proc/{first}/root/dev/shm/sameport-4321/web.sock");
+    assert!(Path::new(&files).exists(), "{files}");
+    assert_eq!(inside(&["restart", "web"]).code, 0, "{}", unshare.stderr());
+    kill(first, libc::SIGTERM);
+    let exited = unshare.wait();
+    assert_eq!(exited.code, 0, "{exited:?}");
 }
 
 /// The default profile of Docker refuses `pidfd_getfd` without CAP_SYS_PTRACE.

@@ -23,7 +23,8 @@ const OF_RUNS: &[&str] =
 /// Files of named runs.
 const RUN_FILES: &[(&str, &str)] = &[
     (
-        "$XDG_RUNTIME_DIR/sameport, /run/sameport (root), /run/user/UID/sameport, /tmp/sameport-UID",
+        "$XDG_RUNTIME_DIR/sameport, /run/sameport (root), /run/user/UID/sameport, /tmp/sameport-UID, \
+         /dev/shm/sameport-UID",
         "Directories of named runs, the preferred one first.",
     ),
     ("NAME.sock", "The control socket of a run, in one of these directories."),

@@ -82,7 +82,7 @@ pub fn list_supervisors(of: Option<u32>) -> Vec<SeenSupervisor> {
     found
 }
 
-/// The users with a directory for runs in `/run/user` or `/tmp`.
+/// The users with a directory for runs in `/run/user`, `/tmp` or `/dev/shm`.
 #[must_use]
 pub fn users_with_folders() -> Vec<u32> {
     let names = |folder: &str| {
@@ -90,7 +90,7 @@ pub fn users_with_folders() -> Vec<u32> {
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
     };
     let runtime = names("/run/user").into_iter().filter_map(|name| name.parse().ok());
-    let temporary = names("/tmp").into_iter();
+    let temporary = names("/tmp").into_iter().chain(names("/dev/shm"));
     let temporary = temporary.filter_map(|name| name.strip_prefix("sameport-")?.parse().ok());
     let mut users: Vec<u32> = runtime.chain(temporary).collect();
     users.sort_unstable();

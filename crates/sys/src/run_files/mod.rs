@@ -70,8 +70,13 @@ pub fn folders_of(uid: u32) -> Vec<PathBuf> {
     machine.into_iter().chain(usual_folders(uid)).collect()
 }
 
-fn usual_folders(uid: u32) -> [PathBuf; 2] {
-    [format!("/run/user/{uid}/sameport").into(), format!("/tmp/sameport-{uid}").into()]
+/// `/dev/shm` is the directory that a container with a read-only root file system, or without `/tmp`, has.
+fn usual_folders(uid: u32) -> [PathBuf; 3] {
+    [
+        format!("/run/user/{uid}/sameport").into(),
+        format!("/tmp/sameport-{uid}").into(),
+        format!("/dev/shm/sameport-{uid}").into(),
+    ]
 }
 
 fn lock_file(name: &RunName) -> String {
