@@ -59,8 +59,13 @@ fn default_profile_permits_seccomp() {
     let Some(podman) = Podman::start("image-profile") else { return };
     for options in [
         &[][..],
-        &["--read-only", "--read-only-tmpfs=false", "--user=4321:4321", "--cap-drop=all"],
-        &["--read-only", "--security-opt=no-new-privileges", "--user=4321:4321"],
+        &[
+            "--read-only",
+            "--read-only-tmpfs=false",
+            "--user=4321:4321",
+            "--cap-drop=all",
+            "--security-opt=no-new-privileges",
+        ],
     ] {
         let port = free_port();
         let address: SocketAddr = ([127, 0, 0, 1], port).into();
