@@ -84,7 +84,7 @@ struct member {
 	__u64 owner;          /* the process that a member is put together by */
 	__u32 generation;     /* counts the members that have had this number */
 	__u32 sockets;        /* how many listeners; 0: the number is free. CLAIMED: it is about to have one */
-	__u32 adopted;        /* 1: put in by a program, and not by a plan */
+	__u32 adopted;        /* not 0: put in by a program, and not by a plan; HELD_BACK: not to be chosen yet */
 	__u32 unused;
 };
 
@@ -134,7 +134,8 @@ struct mark {
 	__u32 flags;
 };
 
-enum { COUNTED = 1, COUNTED_UNTIL_CLOSE = 2 };
+/* HELD_BACK: of a socket that does not listen yet. Its supervisor admits it when the worker is ready. */
+enum { COUNTED = 1, COUNTED_UNTIL_CLOSE = 2, HELD_BACK = 4 };
 
 /* The member that a queued connection has moved to. */
 struct moved {

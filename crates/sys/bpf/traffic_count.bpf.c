@@ -182,13 +182,13 @@ __attribute__((noinline)) __u32 sameport_claim_any(__u32 first)
 }
 
 /* Begins a new life of a number that is claimed: nothing of its predecessor counts. */
-INLINE void begin(struct member *member, struct counters *counters, __u32 number, __u64 owner)
+INLINE void begin(struct member *member, struct counters *counters, __u32 number, __u64 owner, int held)
 {
 	struct counter *counter = &counters->of[BOUNDED(number)];
 
 	member->generation = counter->generation + 1;
 	member->owner = owner;
-	member->adopted = 1;
+	member->adopted = held ? HELD_BACK : 1;
 	for (__u32 i = 0; i < LANES; i++)
 		member->cookies[i] = 0;
 	counter->generation = member->generation;
@@ -205,7 +205,7 @@ INLINE void begin(struct member *member, struct counters *counters, __u32 number
 }
 
 /* A new member; its number, or NO_MEMBER if there are 1,024. */
-INLINE __u32 new_member(struct control *control, struct members *members, __u64 owner)
+INLINE __u32 new_member(struct control *control, struct members *members, __u64 owner, int held)
 {
 	struct counters *counters = the_counters();
 	__u32 number;
@@ -217,7 +217,7 @@ INLINE __u32 new_member(struct control *control, struct members *members, __u64 
 		return NO_MEMBER;
 	/* A number that has just become free is better left alone for a while. */
 	control->first = number + 1;
-	begin(&members->of[BOUNDED(number)], counters, number, owner);
+	begin(&members->of[BOUNDED(number)], counters, number, owner, held);
 	return number;
 }
 
@@ -273,15 +273,16 @@ INLINE void adopt(struct bpf_sock_ops *ctx, struct control *control, struct bpf_
 	__u64 owner = knows_process ? bpf_get_current_pid_tgid() >> 32 : 0;
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	__u32 lane = lane_of(control, ctx, sk), number, key;
-	struct mark mark = {}, *kept;
+	struct mark mark = {}, *kept = bpf_sk_storage_get(&marks, sk, 0, 0);
+	int is_new = 0, held = kept && kept->flags & HELD_BACK;
 	struct member *member;
-	int is_new = 0;
 
 	if (lane >= LANES || !members || !cookie)
 		return;
-	number = member_of(members, owner, lane);
+	/* With a member that can be chosen it could be chosen too. */
+	number = held ? NO_MEMBER : member_of(members, owner, lane);
 	if (number == NO_MEMBER) {
-		number = new_member(control, members, owner);
+		number = new_member(control, members, owner, held);
 		is_new = 1;
 	}
 	if (number == NO_MEMBER)
@@ -302,7 +303,7 @@ INLINE void adopt(struct bpf_sock_ops *ctx, struct control *control, struct bpf_
 	bpf_sock_map_update(ctx, &listeners, &key, 0);
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | STATE_CB_FLAG);
 	__sync_fetch_and_add(&control->version, 1);
-	if (is_new && control->admit)
+	if (is_new && control->admit && !held)
 		admit(control, number, cookie);
 }
 

@@ -333,3 +333,40 @@ fn a_run_without_held_sockets_is_steered_and_leaves_the_program_of_another() {
     intruder.signal(libc::SIGKILL);
     intruder.wait();
 }
+
+/// A second run of a group: its workers listen, and get nothing before they are ready.
+#[test]
+fn a_worker_of_a_second_run_waits_until_its_own_supervisor_says_ready() {
+    if let Some(why) = obstacle() {
+        return skip("traffic-extended-newcomer", why);
+    }
+    let shared = ["--policy", "random", "--group", "traffic-newcomers"];
+    let options = [&["-n", "2"][..], &shared].concat();
+    let Some(one) = named(&options) else {
+        return skip("traffic-extended-newcomer", "no python3");
+    };
+    let first = one.wait_for_ready(2);
+    let setup = RunSetup { port: one.setup.port, ..RunSetup::new(User::Current) };
+    let allowed = setup.dir.join("ready");
+    let check = format!("exec:test -e {}", allowed.display());
+    let options = [&["-n", "1", "--ready", &check][..], &shared].concat();
+    let other = setup.run(&options, &server().unwrap());
+    let to = one.setup.address();
+    let listens = || {
+        let list = start(User::Current, &["ls", &to.port().to_string(), "--json"]).wait().stdout;
+        (list.matches("\"inode\"").count() >= 3).then_some(())
+    };
+    assert!(eventually(listens).is_some());
+    // Its socket is in the group, and the rest of the group decides anew meanwhile.
+    let served: BTreeSet<i32> = answers(to, 30).into_keys().collect();
+    assert_eq!(served, first);
+    one.verb("restart", &[]);
+    let first = one.wait_for_ready(2);
+    let served: BTreeSet<i32> = answers(to, 30).into_keys().collect();
+    assert_eq!(served, first);
+    std::fs::write(&allowed, "").unwrap();
+    other.wait_for_ready(1);
+    assert!(eventually(|| all_serve(to, 3)).is_some(), "{}", traffic(&one));
+    other.stop();
+    one.stop();
+}

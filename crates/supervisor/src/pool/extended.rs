@@ -32,9 +32,11 @@ impl Steering {
             .collect();
         let mut takers: BTreeSet<u64> = BTreeSet::new();
         let mut own = Vec::new();
+        let mut is_ready = false;
         for address in &addresses {
             let members = slots.members(address);
             if !self.withdrawn.contains_key(address) {
+                is_ready |= !self.ready(slots, address, &members).is_empty();
                 takers.extend(self.takers(slots, address, &members));
             }
             own.extend(self.own_sockets(slots, address, &members));
@@ -53,6 +55,7 @@ impl Steering {
             claims: rules.is_some() && !self.traffic.claimed.contains(&port),
             rules,
             own,
+            is_ready,
             holds_newcomers: true,
             probes: probes.map(|(from, (_, inode))| (*from, *inode)).collect(),
         };

@@ -302,9 +302,9 @@ impl Steering {
         self.served.insert(address.clone(), all.into_iter().collect());
     }
 
-    /// The members that get new connections: those of live workers, else those that got some last.
-    pub(super) fn takers(
-        &mut self,
+    /// The members of live workers that are not drained.
+    pub(super) fn ready(
+        &self,
         slots: &Slots,
         address: &Address,
         members: &BTreeMap<u64, bool>,
@@ -313,7 +313,17 @@ impl Steering {
             members.get(inode) == Some(&true)
                 && !self.traffic.is_drained(slots, PortKey::of(address), *inode)
         };
-        let mut live: BTreeSet<u64> = members.keys().copied().filter(takes).collect();
+        members.keys().copied().filter(takes).collect()
+    }
+
+    /// The members that get new connections: those of live workers, else those that got some last.
+    pub(super) fn takers(
+        &mut self,
+        slots: &Slots,
+        address: &Address,
+        members: &BTreeMap<u64, bool>,
+    ) -> BTreeSet<u64> {
+        let mut live = self.ready(slots, address, members);
         let is_hung = |inode: &u64| self.traffic.is_hung(slots, *inode);
         if self.traffic.rules(PortKey::of(address)).is_some() && !live.iter().all(is_hung) {
             live.retain(|inode| !is_hung(inode));

@@ -9,7 +9,7 @@ use sameport_sys::socket::WorkerSocket;
 use super::slots::{Slots, listen_shared};
 use super::steering::Steering;
 use super::{PoolState, SocketPool};
-use crate::traffic::PortKey;
+use crate::traffic::{PortKey, extended};
 
 /// Maximum number of remembered sockets with a port of the kernel's choice. A forgotten one is held
 /// until its worker ends, which costs a descriptor.
@@ -155,6 +155,9 @@ impl WorkerSockets {
             self.opened(&mut state, claim.inode, address, caller);
             return Ok(());
         }
+        if self.is_newcomer(&socket, address) {
+            extended::hold_back(PortKey::of(address), &socket);
+        }
         let mut state = self.pool.state();
         let PoolState { slots, steering, .. } = &mut *state;
         let inode = socket.inode();
@@ -178,6 +181,15 @@ impl WorkerSockets {
         }
         self.opened(&mut state, inode, address, caller);
         Ok(())
+    }
+
+    /// Whether a group of eBPF has to wait with this socket until the worker is ready.
+    fn is_newcomer(&self, socket: &WorkerSocket, address: &Address) -> bool {
+        let state = self.pool.state();
+        !state.slots.live.contains(&self.start)
+            && !state.slots.is_shared(socket.inode())
+            && state.steering.is_extended(PortKey::of(address))
+            && socket.is_listening() == Ok(false)
     }
 
     /// Keeps the socket that joins next from traffic, unless the worker is ready or nobody else is. The

@@ -61,6 +61,9 @@ pub(crate) struct PortOrder<'a> {
     /// Whether the rules replace those that hold.
     pub(crate) claims: bool,
     pub(crate) own: Vec<SteeredSocket<'a>>,
+    /// Whether a worker of this run is ready. Otherwise its sockets that are admitted get connections only where no
+    /// other member does.
+    pub(crate) is_ready: bool,
     /// Whether this run admits its new sockets when they are ready.
     pub(crate) holds_newcomers: bool,
     /// Client ports of readiness checks, with the inode of the socket that gets their connections.
@@ -92,6 +95,16 @@ fn find(port: PortKey) -> Result<Option<TrafficState>, String> {
 
 fn recorded(state: &TrafficState) -> Option<TrafficRecord> {
     TrafficRecord::read(&state.record().ok()?)
+}
+
+/// Keeps a worker's socket, which is about to listen, from traffic until [`steer`] admits it. Without a state there
+/// is nothing to do; on failure it is held back by the next plan.
+pub(crate) fn hold_back(port: PortKey, socket: &WorkerSocket) {
+    if exists(port)
+        && let Ok(Some(state)) = find(port)
+    {
+        let _ = state.hold_back(socket);
+    }
 }
 
 /// The rules and the counts of a port.
@@ -134,9 +147,11 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<Option<Str
         share @ Some(_) if is_of_others => TrafficRules { canary: share, ..wanted },
         _ => wanted,
     };
+    let waits = !order.is_ready && others.iter().any(|other| other.member.admitted);
     let own = order.own.iter().map(|own| {
         let is_drained = own.member.socket.cookie.is_some_and(|cookie| drained.contains(&cookie));
-        TrafficMember { admitted: own.member.admitted && !is_drained, ..own.member.clone() }
+        let admitted = own.member.admitted && !is_drained && !waits;
+        TrafficMember { admitted, ..own.member.clone() }
     });
     let members = own.chain(others.iter().map(|other| other.member.clone())).collect();
     let mut facts = TrafficFacts::new(order.port.protocol, members);

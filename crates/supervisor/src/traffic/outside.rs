@@ -55,7 +55,8 @@ impl OutsidePorts {
         let address = own.first()?.member.address.clone();
         let claims = !self.steered.contains(&port);
         let probes = Vec::new();
-        let order = PortOrder { port, rules, claims, own, holds_newcomers: false, probes };
+        let order =
+            PortOrder { port, rules, claims, own, is_ready: true, holds_newcomers: false, probes };
         match extended::steer(&order) {
             Ok(_) => {
                 self.steered.insert(port);

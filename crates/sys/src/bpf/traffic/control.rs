@@ -1,5 +1,7 @@
 //! Making, changing and removing states.
 
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -8,7 +10,7 @@ use sameport_policy::traffic::plan::TrafficPlan;
 
 use super::available::check_extended_tier;
 use super::error::{TrafficError, TrafficResult};
-use super::layout::{LANES, control, counter};
+use super::layout::{self, HELD_BACK, LANES, control, counter};
 use super::object::{self, Choice};
 use super::pins::{self, TrafficKey, TrafficLock};
 use super::state::TrafficState;
@@ -137,14 +139,53 @@ impl TrafficState {
         Ok(true)
     }
 
+    /// Keeps a socket that is about to listen from traffic until a plan admits it, also where newcomers are
+    /// admitted at once: the group has members without a supervisor, or of another one.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `bpf(BPF_MAP_UPDATE_ELEM)`.
+    pub fn hold_back(&self, socket: &WorkerSocket) -> std::io::Result<()> {
+        let key = socket.as_fd().as_raw_fd().to_ne_bytes();
+        self.marks.update(&key, &layout::mark(0, 0, 0, HELD_BACK))
+    }
+
     fn apply_locked(&self, plan: &TrafficPlan, sockets: &[&WorkerSocket]) -> TrafficResult<()> {
         let lanes = self.lanes();
-        self.adopt(plan, sockets)?;
+        self.switch(plan, sockets, || ())?;
         if self.lanes() != lanes {
             // A group on another address.
             self.choose(plan, &self.directory, sockets)?;
         }
-        self.follow(plan)
+        Ok(())
+    }
+
+    /// From one plan to another, with one switch: a connection that comes meanwhile goes to a member that one of
+    /// both lets have it. What the new plan gives connections to is put into its places before the switch, where
+    /// both plans can find it. The other sockets, of a number that can get connections until then, follow after
+    /// it. `between` is called after each step.
+    pub(super) fn switch(
+        &self,
+        plan: &TrafficPlan,
+        sockets: &[&WorkerSocket],
+        between: impl Fn(),
+    ) -> TrafficResult<()> {
+        let takes: BTreeSet<u64> = plan
+            .members
+            .iter()
+            .filter(|member| member.takes())
+            .flat_map(|member| member.sockets.iter().map(|socket| socket.inode))
+            .collect();
+        let (takers, others): (Vec<&WorkerSocket>, Vec<_>) =
+            sockets.iter().copied().partition(|socket| takes.contains(&socket.inode()));
+        let former = self.adopt(plan, &takers)?;
+        between();
+        self.follow(plan)?;
+        between();
+        self.vacate(&former);
+        self.vacate(&self.adopt(plan, &others)?);
+        between();
+        Ok(())
     }
 
     /// Follows another order with the same policy: edits of maps, without another program. Returns false, and
@@ -158,12 +199,7 @@ impl TrafficState {
         if std::fs::symlink_metadata(self.directory.join("record")).is_err() {
             return Ok(false);
         }
-        let lanes = self.lanes();
-        self.adopt(order.plan, order.sockets)?;
-        if self.lanes() != lanes {
-            self.choose(order.plan, &self.directory, order.sockets)?;
-        }
-        self.follow(order.plan)?;
+        self.apply_locked(order.plan, order.sockets)?;
         self.write_record(order.record)?;
         self.restart_counts();
         Ok(true)
@@ -171,8 +207,7 @@ impl TrafficState {
 
     /// Follows another order, with another policy.
     fn change(&self, order: TrafficOrder<'_>) -> TrafficResult<()> {
-        self.adopt(order.plan, order.sockets)?;
-        self.follow(order.plan)?;
+        self.switch(order.plan, order.sockets, || ())?;
         self.choose(order.plan, &self.directory, order.sockets)?;
         self.write_record(order.record)?;
         self.restart_counts();

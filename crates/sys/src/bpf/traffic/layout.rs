@@ -97,6 +97,9 @@ pub(super) type RawMark = [u8; 16];
 pub(super) const COUNTED: u32 = 1;
 /// In the flags of a mark: it is counted until its last descriptor is closed.
 pub(super) const COUNTED_UNTIL_CLOSE: u32 = 2;
+/// In the flags of a mark of a socket that does not listen yet, and in `member::ADOPTED`: the member is not chosen
+/// before a plan admits it.
+pub(super) const HELD_BACK: u32 = 4;
 
 pub(super) fn mark(member: u32, generation: u32, lane: u32, flags: u32) -> RawMark {
     let mut bytes = [0; 16];

@@ -10,7 +10,7 @@ use sameport_policy::traffic::plan::{Newcomers, TrafficPlan};
 
 use super::error::{TrafficError, TrafficResult};
 use super::layout::{
-    self, LANES, MEMBERS, RECORD, control, counter, counters, lane, mark, member, table,
+    self, HELD_BACK, LANES, MEMBERS, RECORD, control, counter, counters, lane, mark, member, table,
 };
 use super::mapping::SharedMap;
 use super::pins::TrafficKey;
@@ -34,6 +34,13 @@ pub struct TrafficState {
     pub(super) probes: SizedMap,
     pub(super) names: SizedMap,
     record: SizedMap,
+}
+
+/// Where a socket was before it became one of another member.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FormerPlace {
+    number: usize,
+    lane: usize,
 }
 
 impl TrafficState {
@@ -198,17 +205,17 @@ impl TrafficState {
         (0..LANES).take_while(family).count()
     }
 
-    /// Puts these sockets into the maps, unless they are there; gives the lane of each.
+    /// Puts these sockets into the maps, unless they are there. Gives the places that they had before as members
+    /// of other numbers, where they can still be chosen.
     pub(super) fn adopt(
         &self,
         plan: &TrafficPlan,
         sockets: &[&WorkerSocket],
-    ) -> TrafficResult<Vec<usize>> {
+    ) -> TrafficResult<Vec<FormerPlace>> {
         let mut numbers = self.numbers();
-        let mut lanes = Vec::new();
+        let mut former = Vec::new();
         for socket in sockets {
             let lane = self.lane(socket)?;
-            lanes.push(lane);
             let failed = |errno: rustix::io::Errno| {
                 TrafficError::Socket("getsockopt(SO_COOKIE)", socket.inode(), errno.into())
             };
@@ -222,16 +229,19 @@ impl TrafficState {
                 .filter_map(|it| it.cookie)
                 .find_map(|cookie| numbers.get(&cookie))
                 .copied();
-            match (numbers.get(&cookie), target) {
-                (Some(is), Some(target)) if *is == target => continue,
-                (Some(_), None) => continue,
-                _ => {}
+            // A second listener of a process on one address stays a member of its own.
+            let joins = |target: u32| {
+                usize::try_from(target).is_ok_and(|number| self.cookie(number, lane) == 0)
+            };
+            if numbers.contains_key(&cookie) && !target.is_some_and(joins) {
+                continue;
             }
             let pid = own.and_then(|it| it.pid);
             let number = self.place(socket, cookie, lane, target, pid)?;
             numbers.insert(cookie, number);
+            former.extend(self.former_place(cookie, lane, number));
         }
-        Ok(lanes)
+        Ok(former)
     }
 
     /// Makes the socket a listener of this member, or of a new one.
@@ -250,7 +260,6 @@ impl TrafficState {
             Some(number) => number,
             None => self.claim().ok_or(TrafficError::TooManyMembers)?,
         };
-        self.leave_other(cookie, lane, number);
         let generation = self.member(number, member::GENERATION).load(SeqCst);
         let (number_u32, lane_u32) =
             (u32::try_from(number).unwrap_or(0), u32::try_from(lane).unwrap_or(0));
@@ -298,17 +307,24 @@ impl TrafficState {
         sockets.fetch_update(SeqCst, SeqCst, more).is_ok()
     }
 
-    /// A socket that a program adopted as a member of its own becomes one of another.
-    fn leave_other(&self, cookie: u64, lane: usize, number: usize) {
-        for other in self.used().filter(|other| *other != number) {
+    /// A socket that a program adopted as a member of its own has become one of another. Its listener stays where
+    /// it was, as the tables that are read can still choose it there.
+    fn former_place(&self, cookie: u64, lane: usize, number: u32) -> Option<FormerPlace> {
+        let number = usize::try_from(number).ok()?;
+        let number = self.used().filter(|other| *other != number).find(|other| {
             let at = other * member::SIZE + member::COOKIES + 8 * lane;
-            if self.members.u64(at).compare_exchange(cookie, 0, SeqCst, SeqCst).is_err() {
-                continue;
-            }
-            let key = u32::try_from(lane * MEMBERS + other).unwrap_or(u32::MAX);
+            self.members.u64(at).compare_exchange(cookie, 0, SeqCst, SeqCst).is_ok()
+        })?;
+        Some(FormerPlace { number, lane })
+    }
+
+    /// Frees places that no table refers to any longer.
+    pub(super) fn vacate(&self, places: &[FormerPlace]) {
+        for FormerPlace { number, lane } in places {
+            let key = u32::try_from(lane * MEMBERS + number).unwrap_or(u32::MAX);
             // The socket may have been closed, which has removed it.
             let _ = self.listeners.delete(&key.to_ne_bytes());
-            self.member(other, member::SOCKETS).fetch_sub(1, SeqCst);
+            self.member(*number, member::SOCKETS).fetch_sub(1, SeqCst);
         }
     }
 
@@ -346,7 +362,11 @@ impl TrafficState {
         let version = self.control.u32(control::VERSION);
         for _ in 0..ATTEMPTS {
             let before = version.load(SeqCst);
-            let (entries, newcomer) = entries(plan, &self.numbers());
+            let held_back = |number: u32| {
+                let number = usize::try_from(number).unwrap_or(0);
+                self.member(number, member::ADOPTED).load(SeqCst) == HELD_BACK
+            };
+            let (entries, newcomer) = entries(plan, &self.numbers(), held_back);
             let next = 1 - (self.control.u32(control::ACTIVE).load(SeqCst) & 1);
             let (canaries, ordinary): (Vec<_>, Vec<_>) =
                 entries.into_iter().partition(|entry| entry.canary);

@@ -21,8 +21,12 @@ pub(super) struct TableEntry {
 }
 
 /// The entries of a plan, and the weight of a newcomer, in one unit. `numbers` are those of the sockets, by
-/// cookie. Members that the plan does not know are newcomers.
-pub(super) fn entries(plan: &TrafficPlan, numbers: &BTreeMap<u64, u32>) -> (Vec<TableEntry>, u32) {
+/// cookie. Members that the plan does not know are newcomers, unless they are `held_back`.
+pub(super) fn entries(
+    plan: &TrafficPlan,
+    numbers: &BTreeMap<u64, u32>,
+    held_back: impl Fn(u32) -> bool,
+) -> (Vec<TableEntry>, u32) {
     let mut planned = BTreeSet::<u32>::new();
     let mut entries = Vec::new();
     for member in &plan.members {
@@ -44,7 +48,7 @@ pub(super) fn entries(plan: &TrafficPlan, numbers: &BTreeMap<u64, u32>) -> (Vec<
     if plan.newcomers == Newcomers::Admit && plan.newcomer_weight > 0 {
         let unknown: BTreeMap<u32, u64> = numbers
             .iter()
-            .filter(|(_, number)| !planned.contains(number))
+            .filter(|(_, number)| !planned.contains(number) && !held_back(**number))
             .map(|(cookie, number)| (*number, *cookie))
             .collect();
         entries.extend(unknown.into_iter().map(|(member, identity)| TableEntry {

@@ -46,6 +46,13 @@ struct Listener {
 }
 
 fn listener(address: &str) -> Listener {
+    let listener = bound(address);
+    listener.socket.listen(4096).unwrap();
+    listener
+}
+
+/// The same before it listens.
+fn bound(address: &str) -> Listener {
     let address: SocketAddr = address.parse().unwrap();
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     socket.set_reuse_port(true).unwrap();
@@ -53,7 +60,6 @@ fn listener(address: &str) -> Listener {
         socket.set_only_v6(true).unwrap();
     }
     socket.bind(&address.into()).unwrap();
-    socket.listen(4096).unwrap();
     let worker = WorkerSocket::from_fd(socket.as_fd().try_clone_to_owned().unwrap()).unwrap();
     let cookie = worker.cookie().unwrap();
     Listener { socket, worker, cookie }
@@ -188,6 +194,7 @@ fn random_and_two_choices_choose_members_and_a_newcomer_is_adopted() {
     });
 }
 
+mod changes;
 mod counts;
 mod failures;
 mod layouts;
