@@ -28,6 +28,7 @@ mod serial;
 pub mod socket;
 pub mod systemd;
 pub mod terminal;
+pub mod text_file;
 pub mod users;
 
 pub use private_dir::{DirRefusal, PrivateDirError};

@@ -106,7 +106,7 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
             };
             let message = shorten(&printable(error));
             // A hint can be a command.
-            Failure { kind, message, hint: hint.as_deref().map(printable) }
+            Failure { kind, message, hint: hint.as_deref().map(printable), also: Vec::new() }
         }
     }
 }
@@ -114,7 +114,7 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
 /// A run of another user. The user wrote its files and the replies of its supervisor, so none of their
 /// text becomes advice.
 fn of_user(name: &RunName, user: &str, error: &ClientError) -> Failure {
-    let Failure { kind, message, hint } = client_failure(name, error);
+    let Failure { kind, message, hint, also } = client_failure(name, error);
     let by_user = |verb| format!("{}sameport {verb} {name}", shell::as_user(user));
     let hint = match error.cause() {
         ClientError::Ended(_) | ClientError::Failed { .. } => None,
@@ -127,7 +127,7 @@ fn of_user(name: &RunName, user: &str, error: &ClientError) -> Failure {
         }
         _ => hint,
     };
-    Failure { kind, message: format!("user {}: {message}", printable(user)), hint }
+    Failure { kind, message: format!("user {}: {message}", printable(user)), hint, also }
 }
 
 /// How to start a run again. A report of an earlier build has only the command of the workers.

@@ -8,7 +8,7 @@ use crate::operations::detach::{DetachError, StartFailure};
 
 impl From<&Failure> for StartFailure {
     fn from(failure: &Failure) -> Self {
-        let Failure { kind, message, hint } = failure.clone();
+        let Failure { kind, message, hint, .. } = failure.clone();
         Self { code: kind.code(), message, hint }
     }
 }
@@ -16,7 +16,7 @@ impl From<&Failure> for StartFailure {
 impl From<StartFailure> for Failure {
     fn from(failure: StartFailure) -> Self {
         let StartFailure { code, message, hint } = failure;
-        Self { kind: ExitKind::of_code(code), message, hint }
+        Self { kind: ExitKind::of_code(code), message, hint, also: Vec::new() }
     }
 }
 

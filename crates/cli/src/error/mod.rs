@@ -4,7 +4,7 @@
 //! `command_line` explains wrong arguments, `unknown_verb` a word that is no verb, `address` an address that
 //! cannot be bound, `launch` a command that cannot be executed, `run` a run that does not start, `client` a
 //! run that does not exist or a supervisor that does not answer, `system` what the machine refuses to the
-//! other verbs, `traffic` what `steer` and `drain` refuse. No other file maps an error to a message or a code.
+//! other verbs, `traffic` what `steer` and `drain` refuse, `service_file` what is wrong in a file of services. No other file maps an error to a message or a code.
 
 #[cfg(target_os = "linux")]
 mod address;
@@ -27,6 +27,8 @@ mod run;
 mod sandbox;
 #[cfg(target_os = "linux")]
 mod service;
+#[cfg(target_os = "linux")]
+mod service_file;
 #[cfg(target_os = "linux")]
 mod system;
 #[cfg(target_os = "linux")]
@@ -117,11 +119,13 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// The next step.
     pub(crate) hint: Option<String>,
+    /// More of the same kind, each with a line of its own.
+    pub(crate) also: Vec<Self>,
 }
 
 impl Failure {
     pub(crate) fn new(kind: ExitKind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string(), hint: None }
+        Self { kind, message: message.to_string(), hint: None, also: Vec::new() }
     }
 
     /// The system or the other side refused.
@@ -155,6 +159,9 @@ impl Failure {
         if let Some(hint) = &self.hint {
             let hint = printable(hint);
             stderr::write(Severity::Error, &format!("{cyan}hint:{cyan:#} {hint}"));
+        }
+        for failure in &self.also {
+            failure.report();
         }
         ExitCode::from(self.kind.code())
     }

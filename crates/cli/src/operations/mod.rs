@@ -30,6 +30,9 @@ pub(crate) mod run_health;
 #[cfg(target_os = "linux")]
 pub(crate) mod runtime_dir;
 #[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "the verb that reads the file follows")]
+pub(crate) mod services;
+#[cfg(target_os = "linux")]
 pub(crate) mod top;
 #[cfg(target_os = "linux")]
 pub(crate) mod traffic;
