@@ -78,8 +78,11 @@ pub fn find(name: &str) -> Option<&'static ServiceKey> {
 }
 
 /// Options of `run` that no key has, and why.
-pub const WITHOUT_KEY: &[(&str, &str)] =
-    &[("help", "prints help"), ("name", "the name of the table")];
+pub const WITHOUT_KEY: &[(&str, &str)] = &[
+    ("detach", "`up` starts every service in the background"),
+    ("name", "the name of the table"),
+    ("wait", "`up` waits: its options --no-wait and --timeout"),
+];
 
 /// Words that are no keys, and what to write instead.
 pub const OTHER_WORDS: &[(&str, &str)] = &[

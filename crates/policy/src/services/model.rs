@@ -133,6 +133,16 @@ impl ServiceSpec {
     /// command line can be read by every user.
     #[must_use]
     pub fn run_arguments(&self) -> Vec<OsString> {
+        self.arguments(&|name| OF_THE_SUPERVISOR.contains(&name))
+    }
+
+    /// [`run_arguments`](Self::run_arguments) with the value of every variable, to be parsed in another environment.
+    #[must_use]
+    pub fn whole_arguments(&self) -> Vec<OsString> {
+        self.arguments(&|_| true)
+    }
+
+    fn arguments(&self, has_value: &dyn Fn(&str) -> bool) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["run".into()];
         let mut add = |option: &str, value: &str| {
             words.push(format!("--{option}").into());
@@ -151,7 +161,7 @@ impl ServiceSpec {
             add("policy", &policy.to_string());
         }
         for (name, value) in &self.environment {
-            match OF_THE_SUPERVISOR.contains(&name.as_str()) {
+            match has_value(name) {
                 true => add("env", &format!("{name}={value}")),
                 false => add("env", name),
             }
