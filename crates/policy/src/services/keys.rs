@@ -81,6 +81,7 @@ pub fn find(name: &str) -> Option<&'static ServiceKey> {
 pub const WITHOUT_KEY: &[(&str, &str)] = &[
     ("detach", "`up` starts every service in the background"),
     ("name", "the name of the table"),
+    ("prefix", "`sameport up --watch` shows the output of all services"),
     ("wait", "`up` waits: its options --no-wait and --timeout"),
 ];
 
@@ -330,6 +331,20 @@ pub const KEYS: &[ServiceKey] = &[
         "(kept for `sameport logs`)",
         r#""log/web.log""#,
         "A file to which the output of the workers is appended, relative to the directory of the file",
+    ),
+    key(
+        "log-size",
+        KeyKind::One(ValueKind::Size),
+        "10M",
+        r#""100M""#,
+        "Size of a file with the output of the workers, 64K to 1024G, after which the next one begins",
+    ),
+    key(
+        "log-files",
+        KeyKind::One(ValueKind::Number(1, 1000)),
+        "5",
+        "20",
+        "Number of these files that are kept",
     ),
     key(
         "source",

@@ -10,6 +10,7 @@ use crate::model::name::RunName;
 use crate::option_values::{
     parse_duration, parse_expected, parse_port, parse_ready, parse_tcp_address,
 };
+use crate::output::parse_size;
 use crate::stop_signal::StopSignal;
 
 /// A kind of value.
@@ -31,6 +32,8 @@ pub enum ValueKind {
     Number(u64, u64),
     /// One of these words.
     Word(&'static [&'static str]),
+    /// A number of bytes.
+    Size,
     /// A readiness check.
     Ready,
     /// A signal that ends a program.
@@ -56,6 +59,7 @@ impl ValueKind {
             Self::MapRule => "FROM=TO, such as \"80=127.0.0.1:8080\"".into(),
             Self::Source => "an address, such as \"127.0.0.9\" or \"[::1]:4000\"".into(),
             Self::Duration => "a time up to 24h, such as \"500ms\", \"30s\" or \"2m\"".into(),
+            Self::Size => "a size from \"64K\" to \"1024G\", such as \"10M\"".into(),
             Self::Number(least, most) => format!("a number from {least} to {most}"),
             Self::Word(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
@@ -84,6 +88,7 @@ impl ValueKind {
             | Self::Listen
             | Self::Expect
             | Self::Duration
+            | Self::Size
             | Self::Number(..)
             | Self::Signal
             | Self::User => true,
@@ -130,6 +135,7 @@ impl ValueKind {
             }
             Self::Source => source::read(text).map(|_| text.to_owned()).map_err(|_| String::new()),
             Self::Duration => parse_duration(text).map(written_duration).map_err(unsaid),
+            Self::Size => parse_size(text).map(|_| text.to_owned()).map_err(unsaid),
             Self::Number(least, most) => match text.parse::<u64>() {
                 Ok(number) if (least..=most).contains(&number) => Ok(number.to_string()),
                 _ => Err(String::new()),
