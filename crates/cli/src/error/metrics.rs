@@ -7,7 +7,7 @@ use crate::output::shell::word;
 impl From<EndpointError> for Failure {
     fn from(error: EndpointError) -> Self {
         match error {
-            EndpointError::Tcp(request, error) => unshared_failure(&request, &error),
+            EndpointError::Tcp(refused) => unshared_failure(&refused.0, &refused.1),
             EndpointError::InUse(path) => {
                 let path = path.display().to_string();
                 Self::failed(format!("another process listens on {path}"))

@@ -24,6 +24,7 @@ const PAGES: &[&str] = &[
     "docs/guides/deploy",
     "docs/guides/canary",
     "docs/guides/traffic",
+    "docs/guides/metrics",
     "docs/guides/taken",
     "docs/guides/protect",
     "docs/guides/systemd",
@@ -265,6 +266,11 @@ fn canary() {
 #[test]
 fn traffic() {
     run("docs/guides/traffic");
+}
+
+#[test]
+fn metrics() {
+    run("docs/guides/metrics");
 }
 
 #[test]

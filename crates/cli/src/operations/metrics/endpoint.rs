@@ -59,7 +59,7 @@ pub(crate) enum Endpoint {
 #[derive(Debug)]
 pub(crate) enum EndpointError {
     /// The address of TCP cannot be opened.
-    Tcp(ListenRequest, sameport::Error),
+    Tcp(Box<(ListenRequest, sameport::Error)>),
     /// Another process listens on this Unix socket.
     InUse(PathBuf),
     /// The path has a file that is no socket.
@@ -82,7 +82,7 @@ impl EndpointSpec {
                 match listen::open(&request) {
                     Ok(OpenListeners::Tcp(all)) => Ok(Endpoint::Tcp(all)),
                     Ok(OpenListeners::Udp(_)) => Ok(Endpoint::Tcp(Vec::new())),
-                    Err(error) => Err(EndpointError::Tcp(request, error)),
+                    Err(error) => Err(EndpointError::Tcp(Box::new((request, error)))),
                 }
             }
             Self::Unix(path) => open_unix(path),
