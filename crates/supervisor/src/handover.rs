@@ -114,6 +114,9 @@ pub(crate) struct HandoverChange {
     pub before: Option<SupervisorLine>,
     /// Why these are the options of before again.
     pub undone: Option<String>,
+    /// Whether ports had rules, which those of the new options replace.
+    #[serde(default)]
+    pub had_rules: bool,
 }
 
 /// How a supervisor was executed.

@@ -7,6 +7,7 @@ mod completions;
 mod detach;
 mod dial;
 mod doctor;
+mod down;
 mod drain;
 mod guard;
 mod install_service;
@@ -25,6 +26,7 @@ mod status;
 mod steer;
 mod stop;
 mod top;
+mod up;
 mod upgrade;
 mod wait_args;
 mod why;
@@ -51,6 +53,7 @@ Examples:
   sameport run --name web -n 4 -- ./server        four copies that are restarted after a crash
   sameport logs web -f                            what its workers write
   sameport restart web                            one after the other, no connection lost
+  sameport up                                     the services of sameport.toml, until all is as written
   sameport steer 8080 two-choices                 choose who gets the next connection
   sameport ls 8080                                the sockets on the port and their processes
   sameport top                                    live: members, new connections, queues
@@ -72,6 +75,8 @@ pub(crate) enum Command {
     Stop(stop::Args),
     Reexec(reexec::Args),
     InstallService(install_service::Args),
+    Up(up::Args),
+    Down(down::Args),
     Steer(steer::Args),
     Drain(drain::Args),
     Agent(agent::Args),
@@ -127,6 +132,10 @@ impl Command {
             Self::Reexec(args) => reexec::run(args),
             #[cfg(target_os = "linux")]
             Self::InstallService(args) => install_service::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Up(args) => up::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Down(args) => down::run(args),
             #[cfg(target_os = "linux")]
             Self::Steer(args) => steer::run(args),
             #[cfg(target_os = "linux")]

@@ -30,6 +30,8 @@ mod service;
 #[cfg(target_os = "linux")]
 mod service_file;
 #[cfg(target_os = "linux")]
+mod services;
+#[cfg(target_os = "linux")]
 mod system;
 #[cfg(target_os = "linux")]
 mod traffic;
@@ -64,6 +66,10 @@ pub(crate) use revive::revive_failure;
 pub(crate) use run::{interposer_name, run_failure};
 #[cfg(target_os = "linux")]
 pub(crate) use sandbox::{permit, sandbox_reason};
+#[cfg(target_os = "linux")]
+pub(crate) use services::{
+    lock_failure, not_of_file, service_obstacle, step_failure, unknown_services, watch_failure,
+};
 #[cfg(target_os = "linux")]
 pub(crate) use system::guard_state_failure;
 #[cfg(target_os = "linux")]

@@ -30,13 +30,16 @@ pub(crate) mod run_health;
 #[cfg(target_os = "linux")]
 pub(crate) mod runtime_dir;
 #[cfg(target_os = "linux")]
-#[allow(dead_code, reason = "the verb that reads the file follows")]
 pub(crate) mod services;
 #[cfg(target_os = "linux")]
 pub(crate) mod top;
 #[cfg(target_os = "linux")]
 pub(crate) mod traffic;
 #[cfg(target_os = "linux")]
+pub(crate) mod up;
+#[cfg(target_os = "linux")]
 pub(crate) mod wait;
+#[cfg(target_os = "linux")]
+pub(crate) mod watch;
 #[cfg(target_os = "linux")]
 pub(crate) mod why;

@@ -38,4 +38,6 @@ pub(crate) mod top;
 #[cfg(target_os = "linux")]
 pub(crate) mod traffic;
 #[cfg(target_os = "linux")]
+pub(crate) mod up;
+#[cfg(target_os = "linux")]
 pub(crate) mod why;

@@ -82,6 +82,7 @@ pub const WITHOUT_KEY: &[(&str, &str)] = &[
     ("detach", "`up` starts every service in the background"),
     ("name", "the name of the table"),
     ("prefix", "`sameport up --watch` shows the output of all services"),
+    ("origin", "`up` names the file"),
     ("wait", "`up` waits: its options --no-wait and --timeout"),
 ];
 

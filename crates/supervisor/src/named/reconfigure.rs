@@ -1,5 +1,6 @@
 //! Other options for the run: this program is executed again, with other arguments.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::control::protocol::{ControlReply, FaultKind, Reconfigure, RunStart, W
 use crate::event::RunEvent;
 use crate::handover;
 use crate::handover::{HandoverChange, SupervisorLine};
+use crate::traffic::PortKey;
 use crate::workers::WorkerCommand;
 
 impl NamedRun<'_> {
@@ -49,7 +51,8 @@ impl NamedRun<'_> {
             return refusal;
         }
         let before = (workers != WorkerChoice::Keep).then_some(before);
-        let change = Some(HandoverChange { workers, before, undone: None });
+        let had_rules = self.pool.has_rules();
+        let change = Some(HandoverChange { workers, before, undone: None, had_rules });
         match self.replace_program(&NextProgram { program, line, change }, now) {
             (error, _) if error == NOT_QUIET => busy(),
             (error, hint) => ControlReply::failed(error, hint),
@@ -58,7 +61,10 @@ impl NamedRun<'_> {
 
     /// Continues a change of the options in the program that was executed for it.
     pub(super) fn continue_change(&mut self, change: HandoverChange, now: Duration) {
-        let HandoverChange { workers, before, undone } = change;
+        let HandoverChange { workers, before, undone, had_rules } = change;
+        if had_rules {
+            self.remove_rules();
+        }
         self.control.change.before = before;
         self.control.change.undone = undone;
         let command = self.workers.commands.len();
@@ -75,6 +81,22 @@ impl NamedRun<'_> {
         }
     }
 
+    /// Removes the rules of ports that have none by the options of this program.
+    fn remove_rules(&self) {
+        let mut ports: BTreeSet<PortKey> = self.ports().collect();
+        for port in self.pool.own_rules().rules {
+            ports.remove(&port.port.into());
+        }
+        for port in ports.into_iter().filter(|port| !self.pool.has_rules_for(*port)) {
+            // The kernel's hash always holds.
+            let _ = self.pool.set_rules(port, None);
+        }
+    }
+
+    fn ports(&self) -> impl Iterator<Item = PortKey> {
+        self.pool.status().into_iter().map(|status| PortKey::of(&status.address))
+    }
+
     /// Goes back to the options of before, if the new workers did not become ready.
     pub(super) fn undo_change(&mut self, now: Duration) {
         let Some(undone) = self.control.change.undone.clone() else { return };
@@ -83,8 +105,12 @@ impl NamedRun<'_> {
             return;
         }
         let Some(line) = self.control.change.before.take() else { return };
-        let change =
-            HandoverChange { workers: WorkerChoice::Keep, before: None, undone: Some(undone) };
+        let change = HandoverChange {
+            workers: WorkerChoice::Keep,
+            before: None,
+            undone: Some(undone),
+            had_rules: self.pool.has_rules(),
+        };
         let program = handover::program(None);
         let next = NextProgram { program, line, change: Some(change) };
         let (error, _) = self.replace_program(&next, now);
@@ -99,7 +125,7 @@ impl NamedRun<'_> {
             arguments: self.options.arguments.clone(),
             directory: self.options.directory.clone().into(),
             environment: launch.unwrap_or_default().environment,
-            steered: self.pool.own_rules().rules,
+            steered: self.pool.steered(),
             service: self.control.info.service.clone(),
             undone: self.control.change.undone.clone(),
         }

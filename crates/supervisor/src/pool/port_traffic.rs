@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sameport_policy::lifecycle::InstanceId;
-use sameport_policy::model::Address;
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::traffic::remarks::remarks;
 use sameport_policy::traffic::shares::wanted_shares;
 use sameport_policy::traffic::{
@@ -77,6 +77,30 @@ impl SocketPool {
     pub(crate) fn own_rules(&self) -> HandoverTraffic {
         let traffic = &self.state().steering.traffic;
         HandoverTraffic { rules: traffic.own_rules(), drained: traffic.drained() }
+    }
+
+    /// What requests have set, where it is not what the run was started with.
+    pub(crate) fn steered(&self) -> Vec<PortRules> {
+        let traffic = &self.state().steering.traffic;
+        let is_other = |it: &PortRules| {
+            let protocol = if it.port.udp { Protocol::Udp } else { Protocol::Tcp };
+            it.rules.as_ref() != traffic.run.rules(protocol)
+        };
+        traffic.own_rules().into_iter().filter(is_other).collect()
+    }
+
+    /// Whether a port has rules, by the command line or a request.
+    pub(crate) fn has_rules(&self) -> bool {
+        let traffic = &self.state().steering.traffic;
+        let of_run = |protocol| traffic.run.rules(protocol).is_some();
+        of_run(Protocol::Tcp)
+            || of_run(Protocol::Udp)
+            || traffic.own_rules().iter().any(|it| it.rules.is_some())
+    }
+
+    /// Whether the run was started with rules for this port.
+    pub(crate) fn has_rules_for(&self, port: PortKey) -> bool {
+        self.state().steering.traffic.run.rules(port.protocol).is_some()
     }
 
     /// Continues with what requests have set before. Steers nothing.

@@ -64,6 +64,12 @@ impl SignalSet {
     }
 }
 
+impl std::fmt::Debug for SignalSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.signals()).finish()
+    }
+}
+
 /// The disposition of a signal that has no handler.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Disposition {

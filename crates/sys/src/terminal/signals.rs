@@ -1,7 +1,11 @@
 //! The signals of a program that takes the whole screen, as a descriptor (`signalfd(2)`).
 
+#![expect(unsafe_code, reason = "the mask of a child is set between fork and exec")]
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use crate::process::signal_set::SignalSet;
 use crate::process::signals;
@@ -26,6 +30,8 @@ pub enum TerminalSignal {
 #[derive(Debug)]
 pub struct TerminalSignals {
     fd: OwnedFd,
+    /// The mask from before.
+    before: SignalSet,
 }
 
 impl TerminalSignals {
@@ -39,8 +45,17 @@ impl TerminalSignals {
         let mut numbers = TERMINATING.to_vec();
         numbers.extend([libc::SIGTSTP, libc::SIGCONT, libc::SIGWINCH]);
         let set = SignalSet::new(&numbers);
-        set.block()?;
-        Ok(Self { fd: signals::open(&set)? })
+        let before = set.block()?;
+        Ok(Self { fd: signals::open(&set)?, before })
+    }
+
+    /// Lets a child start with the signal mask from before [`block`](Self::block), in a process group of its
+    /// own: Ctrl-C reaches this process only.
+    pub fn let_start(&self, command: &mut Command) {
+        let before = self.before;
+        command.process_group(0);
+        // SAFETY: the closure calls pthread_sigmask(3) alone, which is async-signal-safe.
+        unsafe { command.pre_exec(move || Ok(before.set_mask()?)) };
     }
 
     /// The next signal that has arrived, without waiting.

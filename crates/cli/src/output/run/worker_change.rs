@@ -13,7 +13,7 @@ pub(crate) fn sentence(change: &WorkerUpdate) -> String {
 }
 
 /// The same, with the color of the phase.
-pub(super) fn colored_sentence(change: &WorkerUpdate) -> String {
+pub(crate) fn colored_sentence(change: &WorkerUpdate) -> String {
     let color = match change.state {
         WorkerPhase::Starting | WorkerPhase::Gone => None,
         WorkerPhase::Ready => Some(AnsiColor::Green),
