@@ -85,7 +85,7 @@ mod stopping {
                 // A closed stdout does not end the stop.
                 let _ = match result {
                     Ok(()) if json => stdout::line(&service_json(&name, "stopped", &[], None)),
-                    Ok(()) => stdout::line(&format!("{name}: stopped")),
+                    Ok(()) => stdout::line(&format!("{name}: stopped\n")),
                     Err(failure) => {
                         code = ExitCode::FAILURE;
                         match json {

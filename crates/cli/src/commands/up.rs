@@ -344,7 +344,7 @@ mod changing {
     fn print(json: bool, name: &RunName, changes: &[ServiceChange], state: &str, text: &str) {
         let _ = match json {
             true => stdout::line(&service_json(name, state, changes, None)),
-            false => stdout::line(text),
+            false => stdout::line(&format!("{text}\n")),
         };
     }
 

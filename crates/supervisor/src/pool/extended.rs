@@ -54,6 +54,7 @@ impl Steering {
             port,
             claims: rules.is_some() && !self.traffic.claimed.contains(&port),
             rules,
+            replaces: addresses.iter().any(|address| self.programs.contains(address)),
             own,
             is_ready,
             holds_newcomers: true,

@@ -60,6 +60,8 @@ pub(crate) struct PortOrder<'a> {
     pub(crate) rules: Option<TrafficRules>,
     /// Whether the rules replace those that hold.
     pub(crate) claims: bool,
+    /// Whether a group may have a program of classic BPF of this run, which the state replaces.
+    pub(crate) replaces: bool,
     pub(crate) own: Vec<SteeredSocket<'a>>,
     /// Whether a worker of this run is ready. Otherwise its sockets that are admitted get connections only where no
     /// other member does.
@@ -177,7 +179,7 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<Option<Str
             state
         }
         found => {
-            if found.is_none() && is_steered(order) {
+            if found.is_none() && !order.replaces && is_steered(order) {
                 return Err(STEERED.to_owned());
             }
             let record = TrafficRecord { rules, drained, owners }.text();

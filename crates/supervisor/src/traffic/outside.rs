@@ -55,8 +55,9 @@ impl OutsidePorts {
         let address = own.first()?.member.address.clone();
         let claims = !self.steered.contains(&port);
         let probes = Vec::new();
+        let (replaces, is_ready, holds_newcomers) = (false, true, false);
         let order =
-            PortOrder { port, rules, claims, own, is_ready: true, holds_newcomers: false, probes };
+            PortOrder { port, rules, claims, replaces, own, is_ready, holds_newcomers, probes };
         match extended::steer(&order) {
             Ok(_) => {
                 self.steered.insert(port);

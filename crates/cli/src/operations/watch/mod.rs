@@ -110,6 +110,13 @@ pub(crate) fn run(order: WatchOrder<'_>) -> Result<u8, WatchError> {
     watch.serve(&mut tree)
 }
 
+/// The process that prints the output of a run.
+struct FollowedOutput {
+    /// The pid of the supervisor: of each run, one process follows the output.
+    run: i32,
+    child: Child,
+}
+
 struct Watch<'a> {
     program: PathBuf,
     signals: TerminalSignals,
@@ -128,7 +135,7 @@ struct Watch<'a> {
     /// The processes of the change in progress.
     working: Vec<Child>,
     /// The processes that print the output of services.
-    logs: BTreeMap<RunName, Child>,
+    logs: BTreeMap<RunName, FollowedOutput>,
     order: WatchOrder<'a>,
 }
 
@@ -220,16 +227,20 @@ impl Watch<'_> {
 
     /// Follows the output of every service whose output is not followed yet.
     fn follow_output(&mut self) {
-        self.logs.retain(|_, child| matches!(child.try_wait(), Ok(None)));
         let client = Client::new(runtime_dir());
         let names: Vec<RunName> =
             self.order.file.services.iter().map(|it| it.name.clone()).collect();
         for name in names {
-            if !self.logs.contains_key(&name)
-                && client.status(&name).is_ok()
-                && let Ok(child) = self.start(&["logs".into(), name.as_str().into(), "-f".into()])
-            {
-                self.logs.insert(name, child);
+            let Ok(status) = client.status(&name) else { continue };
+            if self.logs.get(&name).is_some_and(|followed| followed.run == status.pid) {
+                continue;
+            }
+            let words = ["logs", name.as_str(), "-f"].map(OsString::from);
+            if let Ok(child) = self.start(&words) {
+                let followed = FollowedOutput { run: status.pid, child };
+                if let Some(before) = self.logs.insert(name, followed) {
+                    end(before.child);
+                }
             }
         }
     }
@@ -243,11 +254,8 @@ impl Watch<'_> {
 
     /// Stops the services that this watch has started, and ends its processes.
     fn finish(&mut self) {
-        for mut child in std::mem::take(&mut self.working) {
-            // A change that has begun goes on without it.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // A change that has begun goes on without its process.
+        std::mem::take(&mut self.working).into_iter().for_each(end);
         let started: Vec<OsString> = self
             .started
             .iter()
@@ -262,9 +270,13 @@ impl Watch<'_> {
                 let _ = child.wait();
             }
         }
-        for (_, mut child) in std::mem::take(&mut self.logs) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        std::mem::take(&mut self.logs).into_values().for_each(|followed| end(followed.child));
     }
+}
+
+/// Ends a process that only prints.
+fn end(mut child: Child) {
+    // It may have ended.
+    let _ = child.kill();
+    let _ = child.wait();
 }
