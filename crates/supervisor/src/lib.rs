@@ -24,6 +24,7 @@ mod launch;
 mod monitor;
 mod named;
 mod narrower;
+mod next_program;
 mod orphans;
 mod output;
 mod plain;
@@ -48,8 +49,9 @@ pub use error::{
     InheritError, PolicyError, PrivateGroupError, PrivateSocketError, RunError, TakeoverError,
 };
 pub use event::{AnswerTrouble, ContestedTraffic, OutOfReach, Remark, RunEvent};
-pub use handover::{CHECK, DETACHED, HANDOVER_FD, START_FD};
+pub use handover::{DETACHED, HANDOVER_FD, START_FD};
 pub use launch::{LaunchOptions, UserError, WorkerUser};
+pub use next_program::CHECK;
 pub use output::{LOG_WRITER, LogTarget, color_of, write_logs};
 pub use plan::{
     ChildrenMode, InterposerChoice, InterposerKind, KeptLog, NamedOptions, PROGRAM, PolicyChoice,

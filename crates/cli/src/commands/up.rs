@@ -94,7 +94,7 @@ mod changing {
     };
     use crate::operations::runtime_dir::runtime_dir;
     use crate::operations::up::{
-        self, RunOwner, ServicePlan, ServiceResult, StepContext, StepProgress,
+        self, RunOwner, ServiceResult, ServiceSteps, StepContext, StepProgress,
     };
     use crate::operations::watch::{WatchEvent, WatchOrder};
     use crate::operations::{services, watch};
@@ -179,7 +179,7 @@ mod changing {
     impl Change<'_> {
         /// Compares each service with its run. Prints those that need no step or that cannot have it; with
         /// `acts` returns the others, else prints them too.
-        fn plan_all(&mut self, specs: &[ServiceSpec], acts: bool) -> Vec<ServicePlan> {
+        fn plan_all(&mut self, specs: &[ServiceSpec], acts: bool) -> Vec<ServiceSteps> {
             let mut plans = Vec::new();
             for spec in specs {
                 match up::plan(&self.context.client, spec, &self.context.origin) {
@@ -193,8 +193,8 @@ mod changing {
         }
 
         /// The plan, if its steps may be carried out.
-        fn admitted(&mut self, plan: ServicePlan, acts: bool) -> Option<ServicePlan> {
-            let ServicePlan { spec, seen, changes } = &plan;
+        fn admitted(&mut self, plan: ServiceSteps, acts: bool) -> Option<ServiceSteps> {
+            let ServiceSteps { spec, seen, changes } = &plan;
             let is_own = match &seen.owner {
                 RunOwner::None => true,
                 RunOwner::File(file) => *file == self.context.origin,
@@ -230,14 +230,14 @@ mod changing {
             Some(plan)
         }
 
-        fn may_adopt(&self, plan: &ServicePlan) -> bool {
+        fn may_adopt(&self, plan: &ServiceSteps) -> bool {
             let pid = plan.seen.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
             let name = &plan.spec.name;
             let question = format!("{name}: runs{pid}, started by hand. Take it over? [y/N]");
             !self.args.json && stderr::ask(&[question])
         }
 
-        fn carry_out(&mut self, plans: Vec<ServicePlan>) {
+        fn carry_out(&mut self, plans: Vec<ServiceSteps>) {
             let specs: Vec<ServiceSpec> = plans.iter().map(|plan| plan.spec.clone()).collect();
             let is_quiet = self.args.json;
             let hear = |name: &RunName, step: StepProgress<'_>| {

@@ -10,7 +10,7 @@ use sameport_sys::run_files::ClaimError;
 use super::client::client_failure;
 use super::detach::detach_failure;
 use super::{ExitKind, Failure};
-use crate::operations::up::{RunOwner, SeenRun, StepError};
+use crate::operations::up::{RunOwner, ServiceRun, StepError};
 use crate::operations::watch::WatchError;
 use crate::output::shell;
 use crate::output::text::sentence_list;
@@ -27,7 +27,7 @@ pub(crate) fn step_failure(name: &RunName, error: &StepError) -> Failure {
 }
 
 /// A run that `up` of this file does not change.
-pub(crate) fn service_obstacle(name: &RunName, seen: &SeenRun) -> Failure {
+pub(crate) fn service_obstacle(name: &RunName, seen: &ServiceRun) -> Failure {
     let pid = seen.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     match &seen.owner {
         RunOwner::File(file) => {

@@ -21,12 +21,12 @@ pub enum PresentRun {
         origin: Option<PathBuf>,
     },
     /// A run.
-    Running(Box<RunFacts>),
+    Running(Box<RunningFacts>),
 }
 
 /// A run, as its supervisor describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunFacts {
+pub struct RunningFacts {
     /// The command line of the supervisor, program name first; `None`: an earlier build does not say it.
     pub arguments: Option<Vec<OsString>>,
     /// The number of workers that it is to have.
@@ -138,7 +138,7 @@ pub fn changes(wanted: WantedRun<'_>, present: &PresentRun) -> Vec<ServiceChange
     }
 }
 
-fn running(wanted: WantedRun<'_>, facts: &RunFacts) -> Vec<ServiceChange> {
+fn running(wanted: WantedRun<'_>, facts: &RunningFacts) -> Vec<ServiceChange> {
     let Some(arguments) = &facts.arguments else { return vec![ServiceChange::Reexec] };
     let (Some(before), Some(after)) =
         (LineOptions::read(arguments), LineOptions::read(wanted.arguments))
@@ -202,7 +202,7 @@ fn running(wanted: WantedRun<'_>, facts: &RunFacts) -> Vec<ServiceChange> {
 }
 
 /// What the workers that serve have not from the file.
-fn launch_parts(spec: &ServiceSpec, facts: &RunFacts) -> Vec<LaunchPart> {
+fn launch_parts(spec: &ServiceSpec, facts: &RunningFacts) -> Vec<LaunchPart> {
     let parts = [
         (LaunchPart::Command, !same_words(&facts.command, &spec.command)),
         (LaunchPart::Directory, facts.directory != spec.directory),
@@ -212,7 +212,7 @@ fn launch_parts(spec: &ServiceSpec, facts: &RunFacts) -> Vec<LaunchPart> {
 }
 
 /// Whether a variable that is set for the workers is not in the file: an upgrade can only set some.
-fn unset(spec: &ServiceSpec, facts: &RunFacts) -> bool {
+fn unset(spec: &ServiceSpec, facts: &RunningFacts) -> bool {
     let is_written = |name: &OsString| spec.environment.iter().any(|(it, _)| name == it.as_str());
     facts.environment.iter().any(|(name, _)| !is_written(name))
 }
@@ -232,7 +232,7 @@ fn same_variables(one: &[(OsString, OsString)], other: &[(String, String)]) -> b
 /// `None`: the launch is compared as if there were none.
 fn canary_changes(
     spec: &ServiceSpec,
-    facts: &RunFacts,
+    facts: &RunningFacts,
     launch: &[LaunchPart],
 ) -> Option<Vec<ServiceChange>> {
     let Some(canary) = &spec.canary else {
@@ -291,7 +291,7 @@ fn is_canary(present: &CanaryFacts, command: &[String], directory: &Path) -> boo
 }
 
 /// Whether every port has the rules that are written.
-fn is_steered(spec: &ServiceSpec, facts: &RunFacts) -> bool {
+fn is_steered(spec: &ServiceSpec, facts: &RunningFacts) -> bool {
     let Some(policy) = &spec.policy else { return true };
     let has = |rules: &Option<TrafficRules>| {
         rules.as_ref().is_some_and(|rules| rules.values == policy.values)

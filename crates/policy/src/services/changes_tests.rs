@@ -33,9 +33,9 @@ fn line(spec: &ServiceSpec) -> Vec<OsString> {
 }
 
 /// The run that the service is.
-fn run(spec: &ServiceSpec) -> RunFacts {
+fn run(spec: &ServiceSpec) -> RunningFacts {
     let variable = |(name, value): &(String, String)| (name.into(), value.into());
-    RunFacts {
+    RunningFacts {
         arguments: Some(line(spec)),
         copies: 2,
         ready: 2,
@@ -102,7 +102,7 @@ fn steps(spec: &ServiceSpec, present: &PresentRun) -> String {
     changes(wanted, present).iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
-fn steps_to(change: impl Fn(&mut ServiceSpec, &mut RunFacts)) -> String {
+fn steps_to(change: impl Fn(&mut ServiceSpec, &mut RunningFacts)) -> String {
     let mut spec = service();
     let mut facts = run(&spec);
     change(&mut spec, &mut facts);
@@ -121,7 +121,7 @@ fn without_a_run_it_is_started() {
 
 #[test]
 fn the_least_is_done() {
-    type Change = fn(&mut ServiceSpec, &mut RunFacts);
+    type Change = fn(&mut ServiceSpec, &mut RunningFacts);
     let cases: &[(Change, &str)] = &[
         (|_, _| {}, ""),
         (|spec, _| spec.workers = WorkerCount::Number(4), "scale:2-4"),
@@ -203,7 +203,7 @@ fn a_policy_is_that_of_the_file() {
     };
     assert_eq!(steps_to(|spec, _| with_policy(spec)), "keep:policy");
     let values = ["web.1=9".parse().unwrap()];
-    let weights = |spec: &mut ServiceSpec, run: &mut RunFacts| {
+    let weights = |spec: &mut ServiceSpec, run: &mut RunningFacts| {
         let policy = SteeringPolicy::Only(TrafficPolicy::Weights);
         spec.policy = Some(ServicePolicy { policy, values: values.to_vec() });
         run.arguments = Some(line(spec));
@@ -219,7 +219,7 @@ fn a_policy_is_that_of_the_file() {
 
 #[test]
 fn a_canary_is_that_of_the_file() {
-    type Change = fn(&mut ServiceSpec, &mut RunFacts);
+    type Change = fn(&mut ServiceSpec, &mut RunningFacts);
     let cases: &[(Change, &str)] = &[
         // The service itself is the new version, or there is nothing new.
         (|spec, _| spec.canary = Some(canary_spec(None)), ""),

@@ -17,6 +17,7 @@ pub mod counters;
 #[cfg(test)]
 pub mod fixtures;
 pub mod os_string_serde;
+mod ports;
 pub mod protocol;
 mod reconfigure;
 pub mod record;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::canary::CanaryStatus;
 use super::counters::RunCounters;
+pub use super::ports::{PortRules, TrafficPort};
 pub use super::reconfigure::{Reconfigure, RunStart, WorkerChoice};
 
 /// Version of the protocol. Both ends must have the same.
@@ -118,16 +119,6 @@ pub enum ControlRequest {
     Reconfigure(Reconfigure),
 }
 
-/// A port of one protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrafficPort {
-    /// Whether it is one of UDP, and not of TCP.
-    #[serde(default)]
-    pub udp: bool,
-    /// The number.
-    pub port: u16,
-}
-
 /// What the new workers of an upgrade execute.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradedLaunch {
@@ -138,15 +129,6 @@ pub struct UpgradedLaunch {
     pub directory: Option<OsString>,
     /// Variables to set, beside those of before.
     pub environment: Vec<(OsString, OsString)>,
-}
-
-/// What requests have set for a port, for the next supervisor of the run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortRules {
-    /// The port.
-    pub port: TrafficPort,
-    /// Its rules; `None`: the kernel's hash.
-    pub rules: Option<TrafficRules>,
 }
 
 /// A reply of a supervisor.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
 
-use super::protocol::PortRules;
+use super::ports::PortRules;
 
 /// Other options for a run, which none of its connections notices.
 ///

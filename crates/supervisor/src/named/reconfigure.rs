@@ -12,8 +12,8 @@ use super::reexec::{NOT_QUIET, NextProgram};
 use crate::control::command;
 use crate::control::protocol::{ControlReply, FaultKind, Reconfigure, RunStart, WorkerChoice};
 use crate::event::RunEvent;
-use crate::handover;
 use crate::handover::{HandoverChange, SupervisorLine};
+use crate::next_program;
 use crate::traffic::PortKey;
 use crate::workers::WorkerCommand;
 
@@ -43,11 +43,11 @@ impl NamedRun<'_> {
         if let Some(refusal) = command::directory_refusal(Path::new(&line.directory)) {
             return refusal;
         }
-        let program = handover::program(None);
-        if let Err(error) = handover::check_program(&program) {
+        let program = next_program::program(None);
+        if let Err(error) = next_program::check_program(&program) {
             return ControlReply::failed(error, None);
         }
-        if let Err(refusal) = handover::check_line(&program, &line) {
+        if let Err(refusal) = next_program::check_line(&program, &line) {
             return refusal;
         }
         let before = (workers != WorkerChoice::Keep).then_some(before);
@@ -111,7 +111,7 @@ impl NamedRun<'_> {
             undone: Some(undone),
             had_rules: self.pool.has_rules(),
         };
-        let program = handover::program(None);
+        let program = next_program::program(None);
         let next = NextProgram { program, line, change: Some(change) };
         let (error, _) = self.replace_program(&next, now);
         let error = format!("the options of before do not hold again: {error}");

@@ -19,6 +19,7 @@ use crate::handover::{
     StartupRecord, SupervisorLine,
 };
 use crate::interpose::HandoverObstacle;
+use crate::next_program;
 
 /// Why another program cannot take the place of this one now.
 pub(super) const NOT_QUIET: &str = "not every worker is ready, or something is under way";
@@ -38,8 +39,8 @@ impl NamedRun<'_> {
         program: Option<OsString>,
         now: Duration,
     ) -> (String, Option<&'static str>) {
-        let program = handover::program(program);
-        if let Err(error) = handover::check_program(&program) {
+        let program = next_program::program(program);
+        if let Err(error) = next_program::check_program(&program) {
             return (error, Some("name the new one: sameport reexec NAME PROGRAM"));
         }
         self.replace_program(&NextProgram { program, line: self.own_line(), change: None }, now)

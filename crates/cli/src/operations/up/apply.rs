@@ -16,7 +16,7 @@ use sameport_supervisor::control::protocol::{
     ControlRequest, Reconfigure, UpgradedLaunch, WorkerChoice, WorkerUpdate,
 };
 
-use super::look::SeenRun;
+use super::look::ServiceRun;
 use crate::operations::detach;
 use crate::operations::detach::{DetachError, DetachProgress};
 
@@ -70,7 +70,7 @@ pub(crate) fn supervisor_line(spec: &ServiceSpec, origin: &Path) -> Vec<OsString
 pub(crate) fn apply(
     context: &StepContext,
     spec: &ServiceSpec,
-    seen: &SeenRun,
+    seen: &ServiceRun,
     change: &ServiceChange,
     progress: &mut dyn FnMut(StepProgress<'_>),
 ) -> Result<(), StepError> {
@@ -153,7 +153,7 @@ fn upgrade(spec: &ServiceSpec, parts: &[LaunchPart]) -> ControlRequest {
 fn reconfigure(
     context: &StepContext,
     spec: &ServiceSpec,
-    seen: &SeenRun,
+    seen: &ServiceRun,
     workers: OptionEffect,
 ) -> Reconfigure {
     let before = match &seen.present {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use sameport_policy::model::name::RunName;
-use sameport_policy::services::changes::{CanaryFacts, PresentRun, RunFacts};
+use sameport_policy::services::changes::{CanaryFacts, PresentRun, RunningFacts};
 use sameport_policy::services::line::LineOptions;
 use sameport_supervisor::control::canary::CanaryState;
 use sameport_supervisor::control::client::{Client, ClientError};
@@ -12,7 +12,7 @@ use sameport_supervisor::control::protocol::{RunStatus, TrafficPort, WorkerPhase
 
 /// A run, or that there is none.
 #[derive(Debug, Clone)]
-pub(crate) struct SeenRun {
+pub(crate) struct ServiceRun {
     pub(crate) present: PresentRun,
     /// The pid of its supervisor, which may have been killed.
     pub(crate) pid: Option<i32>,
@@ -40,7 +40,7 @@ pub(crate) enum RunOwner {
 /// # Errors
 ///
 /// The supervisor does not answer.
-pub(crate) fn look(client: &Client, name: &RunName) -> Result<SeenRun, ClientError> {
+pub(crate) fn look(client: &Client, name: &RunName) -> Result<ServiceRun, ClientError> {
     match client.status(name) {
         Ok(status) => Ok(running(&status)),
         Err(ClientError::SupervisorDead(dead)) => {
@@ -48,7 +48,7 @@ pub(crate) fn look(client: &Client, name: &RunName) -> Result<SeenRun, ClientErr
             let next = record.and_then(|record| record.continuation.as_ref());
             let origin = next.and_then(|next| origin_of(&next.arguments));
             let workers = dead.running_workers.len();
-            Ok(SeenRun {
+            Ok(ServiceRun {
                 present: PresentRun::Orphaned { workers, origin: origin.clone() },
                 pid: record.map(|record| record.pid),
                 owner: match (origin, record.and_then(|record| record.info.service.as_ref())) {
@@ -60,7 +60,7 @@ pub(crate) fn look(client: &Client, name: &RunName) -> Result<SeenRun, ClientErr
                 ports: Vec::new(),
             })
         }
-        Err(error) if error.is_over() => Ok(SeenRun {
+        Err(error) if error.is_over() => Ok(ServiceRun {
             present: PresentRun::None,
             pid: None,
             owner: RunOwner::None,
@@ -75,7 +75,7 @@ fn origin_of(arguments: &[OsString]) -> Option<PathBuf> {
     LineOptions::read(arguments)?.origin
 }
 
-fn running(status: &RunStatus) -> SeenRun {
+fn running(status: &RunStatus) -> ServiceRun {
     let start = status.treatment.start.as_ref();
     let origin = start.and_then(|start| origin_of(&start.arguments));
     let is_ready = |state: WorkerPhase| state == WorkerPhase::Ready;
@@ -94,8 +94,8 @@ fn running(status: &RunStatus) -> SeenRun {
         CanaryState::RolledBack { .. } => None,
     });
     let steered = start.map(|start| start.steered.iter().map(|port| port.rules.clone()));
-    SeenRun {
-        present: PresentRun::Running(Box::new(RunFacts {
+    ServiceRun {
+        present: PresentRun::Running(Box::new(RunningFacts {
             arguments: start.map(|start| start.arguments.clone()),
             copies: status.copies,
             ready,

@@ -19,7 +19,7 @@ use super::runtime_dir::runtime_dir;
 use crate::args::parse_copies;
 
 pub(crate) use apply::{StepContext, StepError, StepProgress, apply, supervisor_line};
-pub(crate) use look::{RunOwner, SeenRun, look};
+pub(crate) use look::{RunOwner, ServiceRun, look};
 
 /// Rounds of steps after which a service is left as it is: a canary that ends is followed by the upgrade.
 const ROUNDS: usize = 4;
@@ -29,9 +29,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A service, its run, and the steps between them.
 #[derive(Debug, Clone)]
-pub(crate) struct ServicePlan {
+pub(crate) struct ServiceSteps {
     pub(crate) spec: ServiceSpec,
-    pub(crate) seen: SeenRun,
+    pub(crate) seen: ServiceRun,
     pub(crate) changes: Vec<ServiceChange>,
 }
 
@@ -65,18 +65,18 @@ pub(crate) fn plan(
     client: &Client,
     spec: &ServiceSpec,
     origin: &Path,
-) -> Result<ServicePlan, ClientError> {
+) -> Result<ServiceSteps, ClientError> {
     let seen = look(client, &spec.name)?;
     let arguments = supervisor_line(spec, origin);
     let wanted = WantedRun { spec, copies: copies(spec), arguments: &arguments };
     let changes = changes(wanted, &seen.present);
-    Ok(ServicePlan { spec: spec.clone(), seen, changes })
+    Ok(ServiceSteps { spec: spec.clone(), seen, changes })
 }
 
 /// Changes services side by side. `tell` gets each result as soon as it is known.
 pub(crate) fn change_all(
     context: &StepContext,
-    plans: Vec<ServicePlan>,
+    plans: Vec<ServiceSteps>,
     hear: &(dyn Fn(&RunName, StepProgress<'_>) + Sync),
     tell: &mut dyn FnMut(ServiceResult),
 ) {
@@ -98,7 +98,7 @@ pub(crate) fn change_all(
 
 fn change(
     context: &StepContext,
-    first: ServicePlan,
+    first: ServiceSteps,
     hear: &(dyn Fn(&RunName, StepProgress<'_>) + Sync),
 ) -> ServiceResult {
     let spec = first.spec.clone();
@@ -111,7 +111,7 @@ fn change(
     };
     let mut next = first;
     for _ in 0..ROUNDS {
-        let ServicePlan { seen, changes, .. } = next;
+        let ServiceSteps { seen, changes, .. } = next;
         for step in &changes {
             let (cut, said) = (&mut result.cut, &mut result.said);
             let mut progress = |progress: StepProgress<'_>| {

@@ -7,8 +7,6 @@ mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fmt;
-use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +21,7 @@ use sameport_sys::terminal::{TerminalSignal, TerminalSignals};
 
 use crate::operations::runtime_dir::runtime_dir;
 use crate::operations::up;
+pub(crate) use tree::WatchError;
 use tree::WatchedTree;
 
 /// A change is followed by nothing for this long before it counts: an editor writes several files.
@@ -33,27 +32,6 @@ const MOST: Duration = Duration::from_secs(2);
 
 /// Interval at which processes of this one are looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
-
-/// Why nothing can be watched.
-#[derive(Debug)]
-pub(crate) enum WatchError {
-    /// This path cannot.
-    Path(PathBuf, io::Error),
-    /// The limit of watches is reached after this number of directories.
-    TooMany(usize),
-    /// A call failed.
-    System(&'static str, io::Error),
-}
-
-impl fmt::Display for WatchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::TooMany(directories) => write!(f, "{directories} directories"),
-            Self::System(call, error) => write!(f, "{call}: {error}"),
-        }
-    }
-}
 
 /// What a watch is to do.
 pub(crate) struct WatchOrder<'a> {

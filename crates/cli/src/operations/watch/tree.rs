@@ -8,7 +8,16 @@ use std::path::{Path, PathBuf};
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
-use super::WatchError;
+/// Why nothing can be watched.
+#[derive(Debug)]
+pub(crate) enum WatchError {
+    /// This path cannot.
+    Path(PathBuf, io::Error),
+    /// The limit of watches is reached after this number of directories.
+    TooMany(usize),
+    /// A call failed.
+    System(&'static str, io::Error),
+}
 
 /// Directories whose files no server is made of, or that builds write to.
 const IGNORED: [&str; 3] = ["target", "node_modules", "__pycache__"];
