@@ -21,6 +21,7 @@ const PAGES: &[&str] = &[
     "README",
     "docs/session",
     "docs/guides/README",
+    "docs/guides/background",
     "docs/guides/deploy",
     "docs/guides/canary",
     "docs/guides/traffic",

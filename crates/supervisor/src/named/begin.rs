@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sameport_policy::lifecycle::{Action, Lifecycle};
 use sameport_sys::fd::inherit;
-use sameport_sys::run_files::{NameClaim, folders};
+use sameport_sys::run_files::{NameClaim, folders, lasting_first};
 use sameport_sys::seccomp::NotifyListener;
 use sameport_sys::systemd::notify::ServiceManager;
 
@@ -45,8 +45,11 @@ impl<'a> NamedRun<'a> {
         pool.adopt(inherited, options.settings.copies)
             .map_err(|errno| RunError::System("fcntl", errno.into()))?;
         let runtime_dir = plan.environment.runtime_dir.as_deref().map(Path::new);
-        let claim =
-            NameClaim::take(&options.name, &folders(runtime_dir)).map_err(RunError::ClaimName)?;
+        let folders = match plan.environment.detached {
+            true => lasting_first(&options.name, folders(runtime_dir)),
+            false => folders(runtime_dir),
+        };
+        let claim = NameClaim::take(&options.name, &folders).map_err(RunError::ClaimName)?;
         let info = RunInfo {
             command: plan.command.clone(),
             directory: plan.launch.directory.as_ref().unwrap_or(&options.directory).into(),

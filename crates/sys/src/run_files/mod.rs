@@ -18,6 +18,8 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 use sameport_policy::model::name::RunName;
 
+use crate::users;
+
 pub use claim::{ClaimError, EarlierRun, InheritedClaim, NameClaim};
 pub use elsewhere::{SeenSupervisor, list_supervisors, users_with_folders};
 pub use find::{
@@ -42,6 +44,28 @@ pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
         }
     }
     folders
+}
+
+/// The directories in an order for a process that outlives the sessions of its user: the last ones are those
+/// that logind removes at the end of the last session (`pam_systemd(8)`), unless the user lingers
+/// (`loginctl(1)`). The first is the one with the record of a killed supervisor of this name, which the next
+/// one replaces.
+#[must_use]
+pub fn lasting_first(name: &RunName, folders: Vec<PathBuf>) -> Vec<PathBuf> {
+    let uid = rustix::process::geteuid().as_raw();
+    let user = users::user_name(uid).unwrap_or_default();
+    let lingers = Path::new("/var/lib/systemd/linger").join(user).is_file();
+    let mut folders = if lingers { folders } else { in_lasting_order(folders, uid) };
+    folders.sort_by_key(|folder| !folder.join(record_file(name)).is_file());
+    folders
+}
+
+fn in_lasting_order(folders: Vec<PathBuf>, uid: u32) -> Vec<PathBuf> {
+    let of_session = format!("/run/user/{uid}");
+    let (ends, mut lasts): (Vec<_>, Vec<_>) =
+        folders.into_iter().partition(|folder| folder.starts_with(&of_session));
+    lasts.extend(ends);
+    lasts
 }
 
 /// The value of XDG_RUNTIME_DIR or, in a service without it, the first directory of RUNTIME_DIRECTORY

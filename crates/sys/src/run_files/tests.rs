@@ -401,3 +401,19 @@ fn reports_are_few() {
     assert_eq!((left[0].as_str(), left[1].as_str()), ("other.lock", "run-08.ended"));
     drop(other);
 }
+
+/// The directory of a session ends with the session.
+#[test]
+fn a_directory_of_a_session_is_the_last() {
+    let order = |uid: u32, folders: &[&str]| {
+        let folders = folders.iter().map(PathBuf::from).collect();
+        let ordered = in_lasting_order(folders, uid);
+        ordered.iter().map(|it| it.display().to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let usual = ["/run/user/7/sameport", "/tmp/sameport-7"];
+    assert_eq!(order(7, &usual), "/tmp/sameport-7 /run/user/7/sameport");
+    assert_eq!(order(8, &usual), "/run/user/7/sameport /tmp/sameport-7");
+    let root = ["/run/user/0/sameport", "/run/sameport", "/tmp/sameport-0"];
+    assert_eq!(order(0, &root), "/run/sameport /tmp/sameport-0 /run/user/0/sameport");
+    assert_eq!(order(0, &["/srv/run", "/run/user/01"]), "/srv/run /run/user/01");
+}
