@@ -40,7 +40,9 @@ pub(crate) fn detach_failure(name: &RunName, error: &DetachError) -> Failure {
         }
         DetachError::NotReady { why, goes_on: false } => {
             Failure::failed(format!("{why}; {name} was stopped"))
-                .hint(format!("`sameport status {name}` shows how its workers ended"))
+                .hint(format!(
+                    "`sameport logs {name}` shows its output, `sameport status {name}` how its workers ended"
+                ))
         }
     }
 }

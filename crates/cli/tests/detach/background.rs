@@ -1,13 +1,13 @@
 //! A run in the background, for the tests: no process of the test is its parent.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::harness::named_run::{RunSetup, has_exited, only_run};
-use crate::harness::{Exited, c_program, eventually, kill, spawn_process};
+use crate::harness::{Exited, c_program, eventually, is_root, kill, spawn_process};
 
 /// A run in the background. Ends it when dropped.
 pub(crate) struct Background {
@@ -99,12 +99,20 @@ impl Background {
     }
 }
 
+/// Removes the output that root's runs keep in a directory of the machine.
+pub(crate) fn remove_output(setup: &RunSetup) {
+    if is_root() {
+        let _ = std::fs::remove_dir_all(Path::new("/var/log/sameport").join(&setup.name));
+    }
+}
+
 impl Drop for Background {
     fn drop(&mut self) {
         if !has_exited(self.pid) {
             kill(self.pid, libc::SIGTERM);
             let _ = eventually(|| has_exited(self.pid).then_some(()));
         }
+        remove_output(&self.setup);
     }
 }
 
@@ -117,6 +125,7 @@ pub(crate) fn assert_nothing_left(setup: &RunSetup) {
         (left.0.is_empty() && left.1.is_empty()).then_some(())
     });
     assert!(nothing.is_some(), "left: {left:?}");
+    remove_output(setup);
 }
 
 /// The processes of a run: those that name it in their environment or their command line.

@@ -36,6 +36,8 @@ fn the_directory_and_the_umask_stay_and_nothing_else() {
         let (pid, name) = (run.pid, &run.setup.name);
         let line = format!("{name} runs in the background (pid {pid}); ");
         assert!(started.stdout.starts_with(&line), "{started:?}");
+        let next = format!("; follow it: sameport logs {name} -f\n");
+        assert!(started.stdout.ends_with(&next), "{started:?}");
         assert_eq!(started.stdout.lines().count(), 1, "{started:?}");
 
         let workers = run.ready(2);

@@ -255,6 +255,11 @@ fn session() {
 }
 
 #[test]
+fn background() {
+    run("docs/guides/background");
+}
+
+#[test]
 fn deploy() {
     run("docs/guides/deploy");
 }

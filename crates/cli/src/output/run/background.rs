@@ -16,12 +16,12 @@ pub(crate) fn begun_text(name: &RunName, pid: u32) -> String {
 pub(crate) fn done_text(run: &DetachedRun) -> String {
     let (status, pid) = (&run.status, run.pid);
     let name = &status.name;
-    let next = match &status.treatment.log {
-        Some(log) => format!("its output: {}", printable(&log.to_string_lossy())),
-        None => "its output goes to /dev/null".to_owned(),
+    let output = match &status.treatment.log {
+        Some(log) => format!("its output is in {}", printable(&log.to_string_lossy())),
+        None => "its output is not kept".to_owned(),
     };
     format!(
-        "{name} runs in the background (pid {pid}); {next}; `sameport status {name}` shows it\n"
+        "{name} runs in the background (pid {pid}); {output}; follow it: sameport logs {name} -f\n"
     )
 }
 

@@ -162,8 +162,8 @@ pub(crate) fn print_until(
 pub(crate) fn revived_text(name: &RunName, dead: &DeadSupervisor, revived: &Revived) -> String {
     let before = dead.record.as_ref().map_or(0, |record| record.pid);
     let output = match revived.output {
-        OutputPlace::OfWorkers => "its output goes where that of its workers goes",
-        OutputPlace::Background => "its output goes where that of `run --detach` goes",
+        OutputPlace::OfWorkers => "its output goes where that of its workers goes".to_owned(),
+        OutputPlace::Background => format!("`sameport logs {name}` shows its output"),
     };
     let pid = revived.pid();
     format!(
