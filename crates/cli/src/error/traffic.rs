@@ -68,6 +68,10 @@ impl From<Error> for Failure {
                 Self::failed(format!("the members of {port} have ended meanwhile"))
                     .hint("`sameport ls` lists the sockets that take connections now")
             }
+            Error::Changed(port) => Self::failed(format!(
+                "other commands change the policy of {port} again and again; nothing was changed"
+            ))
+            .hint(format!("`sameport steer {port}` shows it")),
             Error::State { port, error } => state(&port, &error),
         }
     }

@@ -67,3 +67,30 @@ fn a_policy_stays_over_a_drain_and_a_drain_over_a_policy() {
     });
     assert!(gone.is_some(), "{}", fixture.port());
 }
+
+/// Drains these members at the same time, and gives the exit codes.
+fn drain_at_once(fixture: &TrafficFixture, members: &[i32]) -> Vec<i32> {
+    let start =
+        |pid: &i32| fixture.start(crate::harness::sameport(), &["drain", PORT, &pid.to_string()]);
+    let started: Vec<_> = members.iter().map(start).collect();
+    started.into_iter().map(|process| process.wait().code).collect()
+}
+
+#[test]
+fn drains_at_the_same_time_all_hold_and_leave_one_member() {
+    let Some(fixture) = TrafficFixture::new("drain-at-once") else { return };
+    let members = fixture.members(4, &["127.0.0.1"]);
+    fixture.ok(&format!("steer {PORT} random"));
+    assert_eq!(drain_at_once(&fixture, &members.pids[..3]), [0; 3]);
+    for pid in &members.pids[..3] {
+        assert_eq!(fixture.member(*pid)["state"], "draining");
+    }
+    let last = members.pids[3];
+    assert_eq!(fixture.connect(20, "127.0.0.1"), [(last, 20)].into());
+    // Each of two would leave the other: one of them does.
+    fixture.ok(&format!("drain {PORT} {} --undo", members.pids[0]));
+    let mut codes = drain_at_once(&fixture, &[members.pids[0], last]);
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 1]);
+    assert_eq!(fixture.connect(20, "127.0.0.1").len(), 1);
+}

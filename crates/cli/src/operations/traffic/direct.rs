@@ -148,11 +148,12 @@ fn install(
     // Of a program that has replaced ours, edits of maps change nothing.
     let same = same.filter(|held| is_steered_whole(port) && held.replaced(port).is_empty());
     let is_amended = match same {
-        Some(held) => held.state.amend(order).map_err(failed)?,
+        Some(held) => held.state.amend(order, &held.text).map_err(failed)?,
         None => false,
     };
     if !is_amended {
-        TrafficState::install(key(port)?, order, replace).map_err(failed)?;
+        let before = held.map(|held| held.text.as_str());
+        TrafficState::install_over(key(port)?, order, replace, before).map_err(failed)?;
     }
     tell_supervisors(port);
     Ok(())

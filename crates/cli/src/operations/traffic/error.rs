@@ -33,6 +33,8 @@ pub(crate) enum Error {
     Rights { port: String, why: String, needs: NeedOfRights },
     /// The members have ended meanwhile.
     Vanished(String),
+    /// Other commands change the policy all the time.
+    Changed(String),
     /// The state of the port in the kernel could not be read or changed.
     State { port: String, error: Box<TrafficError> },
     /// The supervisor did not do it.

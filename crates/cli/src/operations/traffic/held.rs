@@ -36,6 +36,8 @@ pub(super) fn is_held(port: &PortMembers) -> Option<bool> {
 pub(super) struct HeldTraffic {
     pub(super) state: TrafficState,
     pub(super) record: TrafficRecord,
+    /// The record as it was read.
+    pub(super) text: String,
 }
 
 impl HeldTraffic {
@@ -46,7 +48,7 @@ impl HeldTraffic {
         let text = state.record().map_err(failed)?;
         let not_ours = || failed(TrafficError::NotOurs(state.key().path()));
         let record = TrafficRecord::read(&text).ok_or_else(not_ours)?;
-        Ok(Some(Self { state, record }))
+        Ok(Some(Self { state, record, text }))
     }
 
     /// The counts of each socket's member, by cookie.

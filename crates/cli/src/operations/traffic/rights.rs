@@ -14,6 +14,7 @@ use super::port::{MemberSocket, PortMembers};
 pub(super) fn state_error(port: &PortMembers, error: TrafficError) -> Error {
     match error {
         TrafficError::NoMember => Error::Vanished(port.name()),
+        TrafficError::Changed => Error::Changed(port.name()),
         TrafficError::Socket(_, _, why) if is_gone(&why) => Error::Vanished(port.name()),
         TrafficError::Cgroup(_)
         | TrafficError::Attach(

@@ -47,12 +47,13 @@ pub(crate) fn steer(
     })
 }
 
-/// Looks again where the members that were listed have gone: others may be there by now.
+/// Looks again where the members that were listed have gone, as others may be there by now, and where another
+/// command has changed the policy since it was read.
 fn again_if_vanished<T>(mut change: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     const LOOKS: usize = 10;
     for _ in 1..LOOKS {
         match change() {
-            Err(Error::Vanished(_)) => {}
+            Err(Error::Vanished(_) | Error::Changed(_)) => {}
             done => return done,
         }
     }

@@ -76,6 +76,33 @@ impl TrafficState {
     ///
     /// See [`TrafficError`]. The state is complete or absent, also if the process is killed.
     pub fn install(key: TrafficKey, order: TrafficOrder<'_>, replace: bool) -> TrafficResult<Self> {
+        Self::install_locked(key, order, replace, |_| Ok(()))
+    }
+
+    /// The same, unless the words of the user are no longer those that were read `before`; `None`: there was no
+    /// state. Two commands at once each decide from what the other has done.
+    ///
+    /// # Errors
+    ///
+    /// [`TrafficError::Changed`], and those of [`install`](Self::install).
+    pub fn install_over(
+        key: TrafficKey,
+        order: TrafficOrder<'_>,
+        replace: bool,
+        before: Option<&str>,
+    ) -> TrafficResult<Self> {
+        Self::install_locked(key, order, replace, |found| {
+            let now = found.map(Self::record).transpose()?;
+            if now.as_deref() == before { Ok(()) } else { Err(TrafficError::Changed) }
+        })
+    }
+
+    fn install_locked(
+        key: TrafficKey,
+        order: TrafficOrder<'_>,
+        replace: bool,
+        check: impl Fn(Option<&Self>) -> TrafficResult<()>,
+    ) -> TrafficResult<Self> {
         crate::bpf::pin_dir::ensure_bpffs()?;
         let lock = TrafficLock::take()?;
         lock.sweep()?;
@@ -87,6 +114,7 @@ impl TrafficState {
             }
             found => found?,
         };
+        check(found.as_ref())?;
         if let Some(state) = found {
             state.change(order)?;
             return Ok(state);
@@ -193,11 +221,15 @@ impl TrafficState {
     ///
     /// # Errors
     ///
-    /// See [`TrafficError`].
-    pub fn amend(&self, order: TrafficOrder<'_>) -> TrafficResult<bool> {
+    /// [`TrafficError::Changed`] if the words of the user are no longer those that were read `before`. See
+    /// [`TrafficError`].
+    pub fn amend(&self, order: TrafficOrder<'_>, before: &str) -> TrafficResult<bool> {
         let _lock = TrafficLock::take()?;
         if std::fs::symlink_metadata(self.directory.join("record")).is_err() {
             return Ok(false);
+        }
+        if self.record()? != before {
+            return Err(TrafficError::Changed);
         }
         self.apply_locked(order.plan, order.sockets)?;
         self.write_record(order.record)?;

@@ -41,6 +41,9 @@ pub enum TrafficError {
     /// The port has more than 1,024 members.
     #[error("more than 1,024 members")]
     TooManyMembers,
+    /// Another process has changed the rules of the port since they were read.
+    #[error("another process has changed it")]
+    Changed,
     /// No socket was given, or each was closed meanwhile.
     #[error("no member listens")]
     NoMember,
