@@ -112,7 +112,8 @@ pub(super) fn written(
     at: FilePosition,
 ) -> Result<WrittenVariable, ServiceFault> {
     let fault = |message: &str| ServiceFault::new(at, format!("{name}: {message}"));
-    if name.is_empty() || name.contains(['=', '\0']) {
+    // A name with a dash first would be an option of `run`.
+    if name.is_empty() || name.starts_with('-') || name.contains(['=', '\0']) {
         let message = format!("{} is not the name of a variable", quoted(name));
         return Err(ServiceFault::new(at, message));
     }

@@ -185,7 +185,10 @@ impl<'a> Fields<'a> {
             match (context.load)(&joined(context.directory(), &text)) {
                 Err((message, hint)) => {
                     let fault = ServiceFault::new(item.at, format!("{key} {text}: {message}"));
-                    self.faults.push(ServiceFault { hint, ..fault });
+                    let hint = hint.unwrap_or_else(|| {
+                        "a path is relative to the directory of the file".into()
+                    });
+                    self.faults.push(fault.hint(hint));
                 }
                 Ok(content) => match env_file::read(&content, &text) {
                     Ok(variables) => layers.push(variables),

@@ -16,6 +16,7 @@ mod fields;
 pub mod keys;
 pub mod line;
 pub mod model;
+mod other_words;
 mod ports;
 pub mod procfile;
 pub mod read;

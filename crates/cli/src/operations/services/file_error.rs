@@ -5,8 +5,6 @@ use std::path::Path;
 use sameport_policy::services::trust::Distrust;
 use sameport_sys::text_file::TextFileError;
 
-use crate::output::shell::word;
-
 /// Why one file cannot be read, or must not be.
 #[derive(Debug)]
 pub(crate) enum FileError {
@@ -16,7 +14,7 @@ pub(crate) enum FileError {
 
 /// The message about a file that cannot be read, and the next step.
 pub(crate) fn advice(path: &Path, error: &FileError) -> (String, Option<String>) {
-    let quoted = word(&path.to_string_lossy());
+    let quoted = pasted(path);
     match error {
         FileError::Text(TextFileError::System(error)) => (error_text(error), None),
         FileError::Text(TextFileError::NotAFile("a directory")) => {
@@ -68,4 +66,13 @@ pub(super) fn error_text(error: &std::io::Error) -> String {
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// The path for a command that a user may paste: one that needs quotes is left to the user.
+fn pasted(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    match path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c)) {
+        true => path.into_owned(),
+        false => "FILE".into(),
+    }
 }

@@ -143,3 +143,6 @@ fn decode(content: &[u8]) -> Result<&str, ServiceFault> {
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
+
+#[cfg(test)]
+mod tests;
