@@ -27,6 +27,7 @@ const PAGES: &[&str] = &[
     "docs/guides/traffic",
     "docs/guides/metrics",
     "docs/guides/taken",
+    "docs/guides/logs",
     "docs/guides/protect",
     "docs/guides/systemd",
     "docs/guides/container",
