@@ -92,6 +92,15 @@ fn doubt(doubt: &Doubt) -> String {
         Doubt::Temporary(file) => {
             format!("warning: {} may be gone after a reboot", path(file))
         }
+        Doubt::Closed(file, user) => {
+            format!("warning: {user} may not enter or execute {}, by its mode", path(file))
+        }
+        Doubt::NoVariables(file) => {
+            format!(
+                "warning: there is no {}, and the service does not start without it",
+                path(file)
+            )
+        }
         Doubt::Root => {
             "hint: the workers run as root: `--user USER` runs the service as another user"
                 .to_owned()

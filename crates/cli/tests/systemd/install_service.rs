@@ -185,6 +185,24 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
     assert!(shown.stderr.contains("/home/ann/bin/own, which ann can replace"), "{shown:?}");
     assert_eq!(unit_files(&machine), before);
 
+    let closed = "web --dry-run --user ann --directory /root --env-file /no.env -- true";
+    let shown = install(&machine, "/", &words(&closed.split(' ').collect::<Vec<_>>()));
+    assert!(shown.stderr.contains("ann may not enter or execute /root"), "{shown:?}");
+    assert!(shown.stderr.contains("there is no /no.env"), "{shown:?}");
+
+    let failing = "web --yes --now --max-restarts 0 -- false";
+    let failed = install(&machine, "/", &words(&failing.split(' ').collect::<Vec<_>>()));
+    assert!(
+        failed.code == 1 && failed.stderr.contains("systemctl start web.service"),
+        "{failed:?}"
+    );
+    let hint = failed.stderr.lines().find_map(|line| line.strip_prefix("hint: journalctl"));
+    let journal = machine.shell(&format!("journalctl{}", hint.unwrap()));
+    assert!(journal.contains("exited with 1"), "{journal}");
+    let removed = install(&machine, "/", &words(&["web", "--remove", "--yes", "--now"]));
+    assert_eq!(removed.code, 0, "{removed:?}");
+    assert_eq!(unit_files(&machine), before);
+
     machine.shell("mount --bind /etc/systemd/system /etc/systemd/system && mount -o remount,bind,ro /etc/systemd/system");
     let refused = install(&machine, "/", &words(&["web", "--yes", "--", "true"]));
     assert!(refused.code == 1 && refused.stderr.contains("/etc is read-only"), "{refused:?}");

@@ -156,6 +156,24 @@ pub fn changer(path: &Path, user: u32) -> io::Result<Option<Changer>> {
     Ok(None)
 }
 
+/// The first directory on the way to a file, or the file itself, that a user with these groups may not enter or
+/// execute by its mode. Access control lists are not read.
+#[must_use]
+pub fn closed_to(path: &Path, user: u32, groups: &[u32]) -> Option<PathBuf> {
+    let real = fs::canonicalize(path).ok()?;
+    let parts: Vec<&Path> = real.ancestors().collect();
+    let is_closed = |part: &&Path| {
+        let Ok(found) = fs::metadata(part) else { return false };
+        let bit = match (found.uid() == user, groups.contains(&found.gid())) {
+            (true, _) => 0o100,
+            (false, true) => 0o010,
+            (false, false) => 0o001,
+        };
+        user != 0 && found.mode() & bit == 0
+    };
+    parts.into_iter().rev().find(is_closed).map(Path::to_owned)
+}
+
 /// `systemctl WORDS`, for this manager; its messages go to stderr.
 ///
 /// # Errors
@@ -217,6 +235,27 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         assert!(write(&folder, "x").is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_closed() {
+        let own = rustix::process::geteuid().as_raw();
+        let group = rustix::process::getegid().as_raw();
+        let dir = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(dir.path()).unwrap().join("program");
+        fs::write(&path, "").unwrap();
+        let parent = path.parent().unwrap().to_owned();
+        let closed = |user: u32, groups: &[u32], modes: [u32; 2]| {
+            for (path, mode) in [(&parent, modes[0]), (&path, modes[1])] {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            }
+            closed_to(&path, user, groups)
+        };
+        let other = own + 4321;
+        assert_eq!(closed(other, &[], [0o700, 0o755]), Some(parent.clone()));
+        assert_eq!(closed(other, &[group], [0o710, 0o755]), None);
+        assert_eq!(closed(other, &[], [0o755, 0o644]), Some(path.clone()));
+        assert_eq!(closed(0, &[], [0o700, 0o644]), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sameport_policy::service_unit::{ServiceUnit, UnitScope};
 use sameport_sys::systemd::unit_files::{self, Changer};
-use sameport_sys::users::{effective_uid, user_id};
+use sameport_sys::users::{Account, effective_uid, user_id};
 
 /// One fact about a service.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub(crate) enum Doubt {
     Changeable(PathBuf, Changer),
     /// A reboot may remove the file.
     Temporary(PathBuf),
+    /// The user of the service may not enter or execute this.
+    Closed(PathBuf, String),
+    /// There is no such file with variables, and the service does not start without it.
+    NoVariables(PathBuf),
     /// The workers are root's.
     Root,
     /// The program was found in a directory that is not in the PATH of services.
@@ -51,6 +55,17 @@ pub(super) fn doubts(unit: &ServiceUnit, program: &OsStr, found: &Path) -> Vec<D
             doubts.push(Doubt::Changeable(path.to_owned(), changer));
         }
     }
+    if let Some(spec) = &unit.user {
+        let account = Account::by_uid(user);
+        let groups = account.map(|account| account.groups(account.gid)).unwrap_or_default();
+        let paths = [executable, found, &unit.directory];
+        let mut closed: Vec<_> =
+            paths.iter().filter_map(|path| unit_files::closed_to(path, user, &groups)).collect();
+        closed.dedup();
+        doubts.extend(closed.into_iter().map(|path| Doubt::Closed(path, spec.user.clone())));
+    }
+    let missing = unit.environment_files.iter().filter(|file| !file.exists());
+    doubts.extend(missing.map(|file| Doubt::NoVariables(file.clone())));
     let folder = found.parent().and_then(Path::to_str).unwrap_or_default();
     let sets_path = unit.environment.iter().any(|(name, _)| name == "PATH");
     if !program.as_bytes().contains(&b'/') && !SEARCH_PATH.contains(&folder) && !sets_path {
