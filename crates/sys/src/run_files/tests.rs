@@ -54,11 +54,8 @@ fn a_service_has_its_own_runtime_directory() {
 fn the_directories_of_every_environment_are_listed() {
     let _turn = run_exclusive();
     let user = rustix::process::geteuid();
-    let fallbacks = [
-        format!("/run/user/{user}/sameport"),
-        format!("/tmp/sameport-{user}"),
-        format!("/dev/shm/sameport-{user}"),
-    ];
+    let fallbacks = ["/run/user/USER/sameport", "/tmp/sameport-USER", "/dev/shm/sameport-USER"]
+        .map(|it| it.replace("USER", &user.to_string()));
     let machine = user.is_root().then_some("/run/sameport".to_owned());
     let fallbacks: Vec<PathBuf> = machine.into_iter().chain(fallbacks).map(PathBuf::from).collect();
     assert_eq!(folders(None), fallbacks);
