@@ -24,6 +24,7 @@ const PAGES: &[&str] = &[
     "docs/guides/background",
     "docs/guides/deploy",
     "docs/guides/canary",
+    "docs/guides/services",
     "docs/guides/traffic",
     "docs/guides/metrics",
     "docs/guides/taken",
@@ -268,6 +269,11 @@ fn deploy() {
 #[test]
 fn canary() {
     run("docs/guides/canary");
+}
+
+#[test]
+fn services() {
+    run("docs/guides/services");
 }
 
 #[test]
