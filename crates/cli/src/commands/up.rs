@@ -19,7 +19,7 @@ const AFTER: &str = "\
 Does the least that makes the runs those of the file, several services side by side, and prints a line for each. A \
 new command, directory or variable is an upgrade, a new number of workers a change of their number; other options \
 reach the run by a new program in the supervisor's process, which replaces the workers if they have to be. None of \
-these loses a connection. --via, --queue, --listen, --private and --no-hold hold from start to end: such a change \
+these loses a connection. --user, --via, --queue, --listen, --private and --no-hold hold from start to end: such a change \
 stops the run and starts it, after a question, or with --restart.
 
 A service whose new workers do not become ready keeps the old ones and the old options; the other services go on. \

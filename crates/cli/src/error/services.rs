@@ -22,7 +22,17 @@ const LISTED: usize = 8;
 pub(crate) fn step_failure(name: &RunName, error: &StepError) -> Failure {
     match error {
         StepError::Start(error) => detach_failure(name, error),
-        StepError::Client(error) => client_failure(name, error),
+        StepError::Client(error) => {
+            let failure = client_failure(name, error);
+            // The supervisor's words about a worker without the addresses of the one before it.
+            match failure.message.contains("missing; the worker listens on") {
+                true => failure.hint(format!(
+                    "new workers listen where the old ones do; to give the service other ports, stop it \
+                     first: sameport down {name}"
+                )),
+                false => failure,
+            }
+        }
     }
 }
 

@@ -102,8 +102,11 @@ pub fn effect(option: &str) -> OptionEffect {
             OptionEffect::Supervisor
         }
         "each" | "map" => OptionEffect::Addresses,
-        // The interposer of workers that run, the owner of their sockets, and sockets that all of them have.
-        "children" | "listen" | "no-hold" | "private" | "queue" | "via" => OptionEffect::Fixed,
+        // The interposer of workers that run, the owner of their sockets (the kernel groups those of one user
+        // only), and sockets that all of them have.
+        "children" | "listen" | "no-hold" | "private" | "queue" | "user" | "via" => {
+            OptionEffect::Fixed
+        }
         _ => OptionEffect::Workers,
     }
 }
@@ -152,7 +155,7 @@ mod tests {
             assert!(own || effect(option) <= OptionEffect::Fixed, "{option}");
         }
         assert_eq!(effect("ready"), OptionEffect::Supervisor);
-        assert_eq!(effect("user"), OptionEffect::Workers);
+        assert_eq!(effect("group"), OptionEffect::Workers);
         assert_eq!(effect("map"), OptionEffect::Addresses);
         assert_eq!(effect("via"), OptionEffect::Fixed);
     }
