@@ -11,6 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   sameport up                        start, scale, upgrade, stop, until all is as sameport.toml says
   sameport up --dry-run              what would change, and in which way
+  sameport up --check                whether the file is right, and the command line of each service
   sameport up web                    this service only
   sameport up -f deploy/prod.toml --prune    and stop what is gone from the file
   sameport up --watch src            start, show the output, restart on a change; Ctrl-C stops";
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Check the file, and print the command line of each service: nothing is asked of the runs
+    #[arg(long, conflicts_with_all = ["dry_run", "prune", "restart", "adopt", "watch", "json"])]
+    check: bool,
     /// Stop the runs of this file that it does not name any more
     #[arg(long, conflicts_with = "services")]
     prune: bool,
@@ -88,6 +92,7 @@ mod changing {
 
     use super::Args;
     use crate::commands::down::stop_run;
+    use crate::commands::run::checked::{check_services, service_lines};
     use crate::error::{
         Failure, VerbResult, client_failure, lock_failure, service_obstacle, step_failure,
         unknown_services, watch_failure,
@@ -109,6 +114,11 @@ mod changing {
     pub(crate) fn run(args: Args) -> VerbResult {
         let directory = std::env::current_dir().unwrap_or_default();
         let file = services::read(args.file.as_deref(), &directory)?;
+        check_services(&file)?;
+        if args.check {
+            stdout::write(&service_lines(&file))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         if args.watch.is_empty() { apply(&args, &file) } else { watch(&args, file, &directory) }
     }
 

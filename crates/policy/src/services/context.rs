@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
+/// Why an env file is not read: the message and the next step.
+pub type LoadFault = (String, Option<String>);
+
 /// What a file of services refers to.
 pub struct FileContext<'a> {
     /// The file, an absolute path.
     pub path: &'a Path,
     /// A variable of the caller. `None`: it is not set, or not UTF-8.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Reads an env file. The error is the message and the next step.
-    pub load: &'a dyn Fn(&Path) -> Result<String, (String, Option<String>)>,
+    /// Reads an env file.
+    pub load: &'a dyn Fn(&Path) -> Result<String, LoadFault>,
 }
 
 impl FileContext<'_> {

@@ -4,7 +4,6 @@ mod args;
 #[cfg(target_os = "linux")]
 mod background;
 #[cfg(target_os = "linux")]
-#[allow(dead_code, reason = "the verb that checks a file of services follows")]
 pub(crate) mod checked;
 mod drain_args;
 #[cfg(target_os = "linux")]
