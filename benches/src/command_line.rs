@@ -8,7 +8,7 @@ use clap::Parser as _;
 use crate::error::BenchError;
 use crate::report::FigureReport;
 use crate::{
-    balance, binds, guard, harness, inspect, rates, restart, sets, soak, subject, workers,
+    balance, binds, guard, harness, inspect, metrics, rates, restart, sets, soak, subject, workers,
 };
 
 /// Measure what sameport costs, in release builds, side by side with doing without it
@@ -33,6 +33,7 @@ enum Benchmark {
     Restart(restart::Args),
     Guard(guard::Args),
     Look(inspect::Args),
+    Metrics(metrics::Args),
     Workers(workers::Args),
     Sets(sets::Args),
     Balance(balance::Args),
@@ -47,6 +48,7 @@ impl Benchmark {
         match self {
             Self::Restart(args) if !args.alone => Some(harness::reexec_in_namespaces()),
             Self::Look(args) if !args.alone => Some(harness::reexec_in_namespaces()),
+            Self::Metrics(args) if !args.alone => Some(harness::reexec_in_namespaces()),
             Self::Workers(args) if !args.alone => Some(harness::reexec_in_namespaces()),
             Self::Balance(args) if !args.alone => Some(harness::reexec_in_namespaces()),
             Self::Guard(args) if !args.alone => Some(guard::reexec_in_namespaces()),
@@ -87,6 +89,7 @@ pub(crate) fn run() -> ExitCode {
             Benchmark::Restart(args) => restart::measure(args, &sameport, &mut report),
             Benchmark::Guard(args) => guard::measure(args, &sameport, &mut report),
             Benchmark::Look(args) => inspect::measure(args, &sameport, &mut report),
+            Benchmark::Metrics(args) => metrics::measure(args, &sameport, &mut report),
             Benchmark::Workers(args) => workers::measure(args, &sameport, &mut report),
             Benchmark::Balance(args) => balance::measure(args, &sameport, &mut report),
             Benchmark::Sets(_) | Benchmark::Subject(_) => Ok(()),

@@ -47,17 +47,17 @@ pub(crate) struct Args {
 
 /// The user who runs each program and holds the sockets.
 #[derive(Debug, Clone, Copy, Serialize)]
-struct BenchUser {
-    name: &'static str,
+pub(crate) struct BenchUser {
+    pub(crate) name: &'static str,
     /// `None`: the user who runs the benchmark.
-    uid: Option<u32>,
+    pub(crate) uid: Option<u32>,
 }
 
 /// The sockets of one measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
-struct SocketLoad {
-    listeners: u32,
-    connections: u32,
+pub(crate) struct SocketLoad {
+    pub(crate) listeners: u32,
+    pub(crate) connections: u32,
 }
 
 #[derive(Serialize)]
@@ -135,7 +135,7 @@ pub(crate) fn measure(
 }
 
 /// A user namespace has no user with the rights of root.
-fn users() -> Vec<BenchUser> {
+pub(crate) fn users() -> Vec<BenchUser> {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let words: Vec<&str> = map.split_ascii_whitespace().collect();
     if words == ["0", "0", "4294967295"] {
@@ -191,10 +191,10 @@ fn compare(
 }
 
 /// The process that holds each port.
-type Owners = BTreeMap<u16, u32>;
+pub(crate) type Owners = BTreeMap<u16, u32>;
 
 /// Opens the sockets, spread evenly over the processes.
-fn listen(
+pub(crate) fn listen(
     processes: u32,
     SocketLoad { listeners, connections }: SocketLoad,
     user: BenchUser,

@@ -29,6 +29,8 @@ mod inspect;
 #[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
+mod metrics;
+#[cfg(target_os = "linux")]
 mod rates;
 #[cfg(target_os = "linux")]
 mod report;
