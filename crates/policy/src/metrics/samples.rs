@@ -26,6 +26,17 @@ pub enum MetricValue {
     Histogram(Histogram),
 }
 
+/// The longest value of a label, in bytes: a supervisor of another user may send any text.
+const LONGEST: usize = 256;
+
+/// The beginning of a long text.
+fn bounded(label: &str) -> String {
+    match label.len() {
+        0..=LONGEST => label.to_owned(),
+        _ => format!("{}…", &label[..label.floor_char_boundary(LONGEST - '…'.len_utf8())]),
+    }
+}
+
 /// The samples of all metrics.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MetricSet {
@@ -69,7 +80,7 @@ impl MetricSet {
     /// Whether no sample has these labels.
     #[must_use]
     pub fn lacks(&self, metric: &'static MetricDefinition, labels: &[&str]) -> bool {
-        let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+        let labels: Vec<String> = labels.iter().map(|label| bounded(label)).collect();
         self.of.get(metric.name).is_none_or(|samples| !samples.contains_key(&labels))
     }
 
@@ -89,7 +100,7 @@ impl MetricSet {
         new: MetricValue,
     ) -> Option<&mut MetricValue> {
         assert_eq!(metric.labels.len(), labels.len(), "{}", metric.name);
-        let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+        let labels: Vec<String> = labels.iter().map(|label| bounded(label)).collect();
         let samples = self.of.entry(metric.name).or_default();
         match samples.entry(labels) {
             std::collections::btree_map::Entry::Occupied(old) => Some(old.into_mut()),

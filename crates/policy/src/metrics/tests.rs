@@ -44,6 +44,23 @@ fn a_series_occurs_once() {
     assert_eq!(states.values().collect::<Vec<_>>(), [&MetricValue::Number(2.0)]);
 }
 
+#[test]
+fn a_label_is_not_longer_than_256_bytes() {
+    let label = |text: &str| {
+        let mut set = MetricSet::default();
+        set.gauge(&BUILD_INFO, &[text], 1.0);
+        let (_, samples) = set.families().next().unwrap();
+        samples.keys().next().unwrap()[0].clone()
+    };
+    for text in ["x".repeat(256), "é".repeat(128), String::new()] {
+        assert_eq!(label(&text), text);
+    }
+    for text in ["x".repeat(257), "é".repeat(1_000_000)] {
+        let cut = label(&text);
+        assert!(cut.len() <= 256 && cut.ends_with('…') && cut.len() > 250, "{cut}");
+    }
+}
+
 fn address(protocol: Protocol, text: &str) -> Address {
     Address::new(protocol, text.parse().unwrap())
 }

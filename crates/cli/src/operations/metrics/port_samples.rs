@@ -7,11 +7,16 @@ use sameport_policy::metrics::{
 };
 use sameport_policy::model::{Address, Protocol, Socket, SocketState};
 use sameport_policy::traffic::MemberTraffic;
-use sameport_supervisor::control::client::RunEntry;
+use sameport_supervisor::control::client::{Client, RunEntry};
 use sameport_sys::bpf::traffic::{TrafficKey, TrafficState};
 use sameport_sys::inspect::{self, InspectError, SocketQuery, StateFilter};
 use sameport_sys::netlink;
 use sameport_sys::netns::own_cookie;
+
+use crate::operations::runtime_dir::runtime_dir;
+
+/// The most addresses of one run: a supervisor of another user may send any number.
+const MOST: usize = 1024;
 
 /// The labels of a member: protocol, port, run, worker, program.
 type MemberLabels = [String; 5];
@@ -93,7 +98,7 @@ fn add_of_runs(set: &mut MetricSet, runs: &[RunEntry]) -> BTreeSet<(Protocol, St
     let mut found = BTreeSet::new();
     for run in runs {
         let Ok(status) = &run.answer else { continue };
-        for address in &status.addresses {
+        for address in status.addresses.iter().take(MOST) {
             let labels = [&*address.protocol, &*address.address, run.name.as_str(), &*run.user];
             set.gauge(&metrics::ADDRESS_RUN, &labels, f64::from(address.members));
             let udp = address.protocol == Protocol::Udp.name();
@@ -125,8 +130,10 @@ fn add_members(set: &mut MetricSet, members: Vec<ChosenMember>, totals: &mut Por
 /// The members of ports with a policy of the eBPF tier: as supervisors report them, and with the right to read
 /// the maps, as the kernel counts them.
 fn members(runs: &[RunEntry], sockets: &[Socket], filter: &AddressFilter) -> Vec<ChosenMember> {
+    let own = Client::new(runtime_dir()).user();
     let mut members: Vec<ChosenMember> = Vec::new();
-    for run in runs {
+    // The eBPF tier is root's: what a supervisor of another user says of it is not believed.
+    for run in runs.iter().filter(|run| run.user == own) {
         let Ok(status) = &run.answer else { continue };
         for traffic in &status.treatment.traffic {
             let (protocol, port) = (traffic.protocol, traffic.port);

@@ -21,6 +21,16 @@ const PHASES: [(WorkerPhase, &str); 6] = [
     (WorkerPhase::GivenUp, "given-up"),
 ];
 
+/// The most entries of one list of a supervisor that have samples: one of another user may send any number. `-n`
+/// and a canary are 2,048 workers, and a replacement doubles them.
+const MOST: usize = 4096;
+
+/// The most buckets of a histogram.
+const MOST_BUCKETS: usize = 32;
+
+/// The most kinds of ends and of changes.
+const MOST_KINDS: usize = 512;
+
 /// Adds the samples of a run.
 pub(super) fn add(set: &mut MetricSet, run: &RunEntry, times: StartTimes) {
     let name = run.name.to_string();
@@ -45,13 +55,13 @@ fn add_counters(set: &mut MetricSet, run: [&str; 2], counters: &RunCounters) {
     set.count(&metrics::RUN_STARTS, &run, counters.starts);
     set.count(&metrics::RUN_REFUSED, &run, counters.refused);
     set.count(&metrics::RUN_CUT, &run, counters.cut);
-    for end in &counters.ends {
+    for end in counters.ends.iter().take(MOST_KINDS) {
         let code = end.code.map(|code| code.to_string()).unwrap_or_default();
         let signal = end.signal.map(signal_text).unwrap_or_default();
         let requested = if end.requested { "true" } else { "false" };
         set.count(&metrics::RUN_ENDS, &[name, user, &code, &signal, requested], end.count);
     }
-    for change in &counters.changes {
+    for change in counters.changes.iter().take(MOST_KINDS) {
         let labels = [name, user, &*change.kind];
         set.histogram(&metrics::RUN_CHANGES, &labels, histogram(change));
         set.count(&metrics::RUN_FAILED, &labels, change.failed);
@@ -61,7 +71,7 @@ fn add_counters(set: &mut MetricSet, run: [&str; 2], counters: &RunCounters) {
 fn add_workers(set: &mut MetricSet, run: [&str; 2], status: &RunStatus, times: StartTimes) {
     let [name, user] = run;
     let mut of: BTreeMap<String, Vec<&WorkerStatus>> = BTreeMap::new();
-    for worker in &status.workers {
+    for worker in status.workers.iter().take(MOST) {
         let word = match worker.canary {
             true => format!("{}-canary", worker.ordinal),
             false => worker.ordinal.to_string(),
@@ -83,7 +93,7 @@ fn add_workers(set: &mut MetricSet, run: [&str; 2], status: &RunStatus, times: S
             set.gauge(&metrics::WORKER_CONNECTIONS, &labels, known.map(f64::from).sum());
         }
     }
-    for worker in status.workers.iter().filter(|worker| !worker.canary) {
+    for worker in status.workers.iter().take(MOST).filter(|worker| !worker.canary) {
         let labels = [name, user, &worker.ordinal.to_string()];
         // Both processes of a worker that is being replaced are one worker.
         if set.lacks(&metrics::WORKER_RESTARTS, &labels) {
@@ -95,7 +105,8 @@ fn add_workers(set: &mut MetricSet, run: [&str; 2], status: &RunStatus, times: S
 }
 
 fn histogram(change: &ChangeCount) -> Histogram {
-    let buckets = change.buckets.iter().map(|(bound, count)| (seconds(*bound), *count));
+    let buckets =
+        change.buckets.iter().take(MOST_BUCKETS).map(|(bound, count)| (seconds(*bound), *count));
     Histogram { sum: seconds(change.milliseconds), count: change.done, buckets: buckets.collect() }
 }
 
