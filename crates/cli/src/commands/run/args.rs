@@ -41,7 +41,8 @@ runs of the same command in the same directory, or of the same --group, or with 
 
 Exits with the program's own code (with -n, the first that is not 0), 128+n after signal n, 126 or 127 \
 when the command cannot be executed or found. With --name: 0 after `sameport stop`; after the last worker \
-was given up its code, or 1.";
+was given up its code, or 1. With --detach: 0 when the run has begun, with --wait when every worker is ready; \
+otherwise the code of the error.";
 
 /// Run a program, unmodified, on shared ports
 #[derive(clap::Args)]

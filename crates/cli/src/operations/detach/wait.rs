@@ -67,10 +67,15 @@ pub(super) fn until_ready(
         }
     };
     if taken_over.is_empty() {
-        // A run that has ended by itself is as good.
-        let _ = client.change(&name, ControlRequest::StopNow, &mut |update| {
+        let stopped = client.change(&name, ControlRequest::StopNow, &mut |update| {
             progress(DetachProgress::Worker(update));
         });
+        match stopped {
+            // The supervisor does not answer or was killed: its end is not waited for.
+            Err(error) if !error.is_over() => return Err(DetachError::Client(error)),
+            // A run that has ended by itself is as good.
+            Ok(()) | Err(_) => {}
+        }
         hear_last(&heard, progress);
         let _ = child.wait();
     }
