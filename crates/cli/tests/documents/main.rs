@@ -287,6 +287,11 @@ fn metrics() {
 }
 
 #[test]
+fn logs() {
+    run("docs/guides/logs");
+}
+
+#[test]
 fn taken() {
     run("docs/guides/taken");
 }

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use sameport_policy::output::record::worker_of;
 use sameport_policy::output::{LineEnding, LineSplitter, push_record};
 use sameport_sys::Errno;
+use sameport_sys::fd::inherit;
 use sameport_sys::fd::poll::{wait_each, wait_writable};
-use sameport_sys::kept_log::{
-    LogFiles, PipeReceiver, ReceivedPipe, outlive_the_run, own_stdout, read_pipe,
-};
+use sameport_sys::kept_log::{LogFiles, PipeReceiver, ReceivedPipe, outlive_the_run, read_pipe};
 
 use super::disk::{Disk, now};
 
@@ -179,7 +178,9 @@ enum LineSink {
 impl Lines {
     fn new(name: &str, target: LogTarget) -> Self {
         let sink = match target {
-            LogTarget::Stdout { color } => LineSink::Stdout { color, stdout: own_stdout().ok() },
+            LogTarget::Stdout { color } => {
+                LineSink::Stdout { color, stdout: inherit::own_stdout().ok() }
+            }
             LogTarget::Files { directory, max_size, files } => {
                 let mut files = LogFiles::new(directory, max_size, files);
                 // The lock, for readers. An error is found again with the first line.

@@ -84,6 +84,17 @@ pub fn exec(
     io::Error::last_os_error()
 }
 
+/// The standard output of this process, without a buffer.
+///
+/// # Errors
+///
+/// Errors of `fcntl(2)`: EBADF if it is closed.
+pub fn own_stdout() -> Result<File, Errno> {
+    // SAFETY: the borrow is used for fcntl(2) only, which fails with EBADF if the number is not open.
+    let stdout = unsafe { BorrowedFd::borrow_raw(1) };
+    Ok(File::from(rustix::io::fcntl_dupfd_cloexec(stdout, 3)?))
+}
+
 /// Takes ownership of an inherited descriptor and sets FD_CLOEXEC.
 ///
 /// Call it once for each number, before this process opens descriptors without FD_CLOEXEC.

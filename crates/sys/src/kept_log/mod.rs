@@ -20,7 +20,7 @@ pub use directory::{LogDirectory, LogDirectoryError};
 pub use files::LogFiles;
 pub use follow::LogFollower;
 pub use pipe::{OutputPipe, inode_of, is_hung_up, read_end_of, read_pipe};
-pub use start::{LogWriterProcess, outlive_the_run, own_stdout};
+pub use start::{LogWriterProcess, outlive_the_run};
 
 /// The file that grows.
 pub const CURRENT: &str = "current";

@@ -1,9 +1,8 @@
 //! The process that reads the pipes.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
@@ -64,15 +63,6 @@ impl LogWriterProcess {
         process::exempt(pid);
         Self { pid, pipes: PipeSender::from_fd(pipes) }
     }
-}
-
-/// The standard output of this process, without a buffer.
-///
-/// # Errors
-///
-/// Errors of `fcntl(2)`.
-pub fn own_stdout() -> io::Result<File> {
-    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 /// Makes this process one that no signal of the terminal or of a service manager ends, except SIGKILL.

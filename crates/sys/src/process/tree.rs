@@ -1,26 +1,15 @@
-//! The processes below this process: reaping, orphans, ancestry, signals.
+//! The processes below this process: orphans, ancestry, signals.
 
 #![expect(unsafe_code, reason = "kill(2) of real-time signals has no safe wrapper")]
 
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use sameport_policy::holder::MOST_ANCESTORS;
-use sameport_policy::lifecycle::exit::Exit;
 
-use super::descend::{forget_exempt, has_exempt};
 use crate::errno::last_errno;
 use crate::fd::poll::wait_readable;
-
-/// A reaped child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndedChild {
-    /// Its former process id, which the kernel may reuse.
-    pub pid: i32,
-    /// Its exit code or terminating signal.
-    pub exit: Exit,
-}
 
 /// Makes orphaned descendants children of this process, which can then reap them
 /// (`PR_SET_CHILD_SUBREAPER`, Linux 3.4).
@@ -30,38 +19,6 @@ pub struct EndedChild {
 /// EINVAL: a kernel before Linux 3.4.
 pub fn adopt_orphans() -> Result<(), Errno> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-}
-
-/// Reaps every child that has ended (`waitpid(2)`). Returns them, and whether a child is left that
-/// [`exempt`](super::exempt) does not except.
-///
-/// # Errors
-///
-/// Errors of `waitpid(2)` other than ECHILD and EINTR.
-pub fn reap() -> Result<(Vec<EndedChild>, bool), Errno> {
-    let mut ended = Vec::new();
-    loop {
-        match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) => {
-                let number = |n: i32| u8::try_from(n).unwrap_or(u8::MAX);
-                let exit = match (status.exit_status(), status.terminating_signal()) {
-                    (Some(code), _) => Exit::Code(number(code)),
-                    (None, Some(signal)) => Exit::Signal(number(signal)),
-                    (None, None) => continue,
-                };
-                forget_exempt(pid.as_raw_nonzero().get());
-                ended.push(EndedChild { pid: pid.as_raw_nonzero().get(), exit });
-            }
-            Ok(None) => {
-                let only_exempt = has_exempt()
-                    && super::children(rustix::process::getpid().as_raw_nonzero().get()).is_empty();
-                return Ok((ended, !only_exempt));
-            }
-            Err(Errno::CHILD) => return Ok((ended, false)),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
 }
 
 /// Whether a living process is a descendant of this process.
