@@ -8,7 +8,7 @@ use clap::Parser as _;
 use crate::error::BenchError;
 use crate::report::FigureReport;
 use crate::{
-    balance, binds, guard, harness, inspect, metrics, rates, restart, sets, soak, subject, workers,
+    balance, binds, fleet, guard, harness, inspect, metrics, rates, restart, sets, soak, subject, workers,
 };
 
 /// Measure what sameport costs, in release builds, side by side with doing without it
@@ -32,6 +32,7 @@ enum Benchmark {
     Soak(soak::Args),
     Restart(restart::Args),
     Guard(guard::Args),
+    Fleet(fleet::Args),
     Look(inspect::Args),
     Metrics(metrics::Args),
     Workers(workers::Args),
@@ -88,6 +89,7 @@ pub(crate) fn run() -> ExitCode {
             Benchmark::Soak(args) => soak::measure(args, &sameport, &mut report),
             Benchmark::Restart(args) => restart::measure(args, &sameport, &mut report),
             Benchmark::Guard(args) => guard::measure(args, &sameport, &mut report),
+            Benchmark::Fleet(args) => fleet::measure(args, &sameport, &mut report),
             Benchmark::Look(args) => inspect::measure(args, &sameport, &mut report),
             Benchmark::Metrics(args) => metrics::measure(args, &sameport, &mut report),
             Benchmark::Workers(args) => workers::measure(args, &sameport, &mut report),

@@ -21,11 +21,17 @@ mod error;
 #[cfg(target_os = "linux")]
 mod figures;
 #[cfg(target_os = "linux")]
+mod fleet;
+#[cfg(target_os = "linux")]
 mod guard;
 #[cfg(target_os = "linux")]
 mod harness;
 #[cfg(target_os = "linux")]
 mod inspect;
+#[cfg(target_os = "linux")]
+#[path = "../../crates/cli/tests/fleet/lab/mod.rs"]
+#[allow(dead_code, reason = "a test uses the rest")]
+mod lab;
 #[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]

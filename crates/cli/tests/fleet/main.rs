@@ -6,6 +6,11 @@ mod fixture;
 mod haproxy;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod kubernetes;
 #[allow(dead_code, reason = "a benchmark uses the rest")]
 mod lab;
 mod leaving;
+mod pods;
+#[path = "../harness/sandbox.rs"]
+#[allow(dead_code, reason = "this executable uses a part of it")]
+mod sandbox;

@@ -37,11 +37,12 @@ static void *talk(void *socket) {
         length += n;
         request[length] = 0;
         if (!strstr(request, "\r\n\r\n")) continue;
+        int is_last = strcasestr(request, "\r\nConnection: close") != NULL;
         length = 0;
         char body[32];
         int size = snprintf(body, sizeof body, "%d\n", (int)getpid());
         n = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", size, body);
-        if (send(client, answer, n, MSG_NOSIGNAL) != n) break;
+        if (send(client, answer, n, MSG_NOSIGNAL) != n || is_last) break;
     }
     close(client);
     return NULL;

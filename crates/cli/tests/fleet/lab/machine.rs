@@ -26,19 +26,20 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    pub(crate) fn start(parts: &Parts) -> Result<Self, String> {
+    /// `environment`: of every process in them.
+    pub(crate) fn start(environment: &[(String, PathBuf)]) -> Result<Self, String> {
         let mut command = Command::new("unshare");
         let script = "ip link set lo up && echo up && exec sleep 100000";
         command.args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]);
         command.args(["/bin/sh", "-c", script]).stdin(Stdio::null()).stdout(Stdio::piped());
         // Killed with its child, unshare(1) of util-linux 2.38 prints an error about a mask of signals.
         command.stderr(Stdio::null());
-        command.envs(parts.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let mut unshare = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
         let mut line = String::new();
         let stdout = unshare.stdout.take();
         let read = stdout.map(|stdout| BufReader::new(stdout).read_line(&mut line));
-        let environment = parts.environment.clone();
+        let environment = environment.to_vec();
         let mut namespace = Self { unshare, first: 0, environment };
         if line != "up\n" {
             return Err(format!("unshare: {read:?} {line:?}"));
@@ -98,7 +99,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// Starts a machine that is joined to the load balancer, with its agent.
     pub(crate) fn start(parts: &Parts, number: u8, hub: &Namespace) -> Result<Self, String> {
-        let namespace = Namespace::start(parts)?;
+        let namespace = Namespace::start(&parts.environment)?;
         let mut link = Command::new("ip");
         let (first, hub_first) = (namespace.first.to_string(), hub.first.to_string());
         let name = format!("m{number}");

@@ -46,7 +46,7 @@ pub(crate) struct Lab {
 impl Lab {
     /// Starts everything, and waits until HAProxy says that each machine is up.
     pub(crate) fn start(parts: &Parts, variant: Variant) -> Result<Self, String> {
-        let hub = Namespace::start(parts)?;
+        let hub = Namespace::start(&parts.environment)?;
         let mut machines = Vec::new();
         for number in 1..=MACHINES {
             let machine = Machine::start(parts, number, &hub)?;
