@@ -8,7 +8,8 @@ use clap::Parser as _;
 use crate::error::BenchError;
 use crate::report::FigureReport;
 use crate::{
-    balance, binds, fleet, guard, harness, inspect, metrics, rates, restart, sets, soak, subject, workers,
+    balance, binds, fleet, guard, harness, inspect, metrics, rates, restart, sets, soak, subject,
+    workers,
 };
 
 /// Measure what sameport costs, in release builds, side by side with doing without it

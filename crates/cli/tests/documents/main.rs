@@ -32,6 +32,8 @@ const PAGES: &[&str] = &[
     "docs/guides/protect",
     "docs/guides/systemd",
     "docs/guides/container",
+    "docs/guides/haproxy",
+    "docs/guides/kubernetes",
     "docs/guides/troubleshooting",
 ];
 
@@ -289,6 +291,14 @@ fn metrics() {
 #[test]
 fn logs() {
     run("docs/guides/logs");
+}
+
+#[test]
+fn haproxy() {
+    if find_program("nc").is_none() {
+        return skip("documents-haproxy", "no nc");
+    }
+    run("docs/guides/haproxy");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use crate::harness::{c_program, in_test_dir, is_root, keeper, sameport, skip};
+use crate::lab::parts::find;
 use crate::lab::story::{self, Day};
-use crate::lab::{Lab, Parts, Variant, find};
+use crate::lab::{Lab, Parts, Variant};
 
 /// The parts of a lab; `None` if this machine lacks one.
 fn parts(test: &str) -> Option<Parts> {

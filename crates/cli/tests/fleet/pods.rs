@@ -9,7 +9,8 @@ use std::process::Command;
 use crate::harness::{
     Process, c_program, eventually, in_test_dir, is_root, keeper, sameport, skip, spawn_process,
 };
-use crate::lab::{Namespace, find};
+use crate::lab::Namespace;
+use crate::lab::parts::find;
 use crate::sandbox::{refused_by, with_pre_exec};
 
 /// A node: the network that its pods have.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use super::machine::{AGENT, Namespace, server};
-use super::{MACHINES, Parts, wait};
+use super::parts::{MACHINES, Parts, wait};
 
 /// The port that clients use, on the loopback device of the load balancer.
 pub(crate) const FRONT: u16 = 8000;

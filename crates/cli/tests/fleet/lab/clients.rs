@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use super::balancer::FRONT;
-use super::{Balancer, Parts, wait};
+use super::balancer::{Balancer, FRONT};
+use super::parts::{Parts, wait};
 
 /// Requests at once.
 const THREADS: u8 = 8;

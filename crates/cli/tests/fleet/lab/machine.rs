@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
-use super::{Parts, output, wait};
+use super::parts::{Parts, output, wait};
 
 /// The port of the server on each machine.
 const PORT: u16 = 8080;
