@@ -4,9 +4,11 @@
 //! taken as it is, `"…"` with the escapes `\n`, `\r`, `\t`, `\\`, `\"` and `\$`; both may have several lines. References
 //! are those of [`environment`](super::environment), except in `'…'`.
 
+use std::collections::BTreeMap;
+
 use super::environment::{ValuePart, WrittenVariable, is_name, parts};
 use super::fault::ServiceFault;
-use super::tree::{FilePosition, quoted};
+use super::tree::{FileLines, quoted};
 use crate::launch;
 
 /// Reads a file. `file`: its name for messages.
@@ -16,7 +18,9 @@ use crate::launch;
 /// Every line that is no variable.
 pub fn read(text: &str, file: &str) -> Result<Vec<WrittenVariable>, Vec<ServiceFault>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = FileLines::of(text);
     let mut variables: Vec<WrittenVariable> = Vec::new();
+    let mut set_in: BTreeMap<String, usize> = BTreeMap::new();
     let mut faults = Vec::new();
     let mut at = 0;
     while at < text.len() {
@@ -27,20 +31,23 @@ pub fn read(text: &str, file: &str) -> Result<Vec<WrittenVariable>, Vec<ServiceF
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        match variable(text, start, end) {
+        match variable(&lines, start, end) {
             Ok((read, next)) => {
                 at = next;
                 let read = WrittenVariable { file: Some(file.to_owned()), ..read };
-                match variables.iter().find(|other| other.name == read.name) {
-                    Some(other) => faults.push(
+                match set_in.get(&read.name) {
+                    Some(line) => faults.push(
                         ServiceFault::new(
                             read.at,
-                            format!("{} is set twice: also in line {}", read.name, other.at.line),
+                            format!("{} is set twice: also in line {line}", read.name),
                         )
                         .hint("keep one of the two lines")
                         .in_file(file),
                     ),
-                    None => variables.push(read),
+                    None => {
+                        set_in.insert(read.name.clone(), read.at.line);
+                        variables.push(read);
+                    }
                 }
             }
             Err(fault) => faults.push(fault.in_file(file)),
@@ -55,13 +62,14 @@ fn line_end(text: &str, from: usize) -> usize {
 
 /// The variable of the line from `start` to `end`, and where the next line begins.
 fn variable(
-    text: &str,
+    lines: &FileLines<'_>,
     start: usize,
     end: usize,
 ) -> Result<(WrittenVariable, usize), ServiceFault> {
+    let text = lines.text();
     let line = &text[start..end];
     let first = start + (line.len() - line.trim_start().len());
-    let here = FilePosition::of(text, first);
+    let here = lines.position(first);
     let mut begin = first;
     if let Some(after) = text[begin..end].strip_prefix("export")
         && after.starts_with([' ', '\t'])
@@ -86,7 +94,7 @@ fn variable(
     let value_start = begin + equals + 1;
     let spaces = text[value_start..end].len() - text[value_start..end].trim_start().len();
     let from = value_start + spaces;
-    let at = FilePosition::of(text, from.min(end));
+    let at = lines.position(from.min(end));
     let (value, next) = value(text, from.min(end), end).map_err(|m| ServiceFault::new(at, m))?;
     Ok((WrittenVariable { name: name.to_owned(), file: None, at, value }, next))
 }

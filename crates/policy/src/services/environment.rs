@@ -5,7 +5,7 @@
 //! get without this line. A variable that is nowhere is an error, unless the reference has a default: `${NAME:-default}`, which
 //! also stands for an empty value. `$$` is a dollar sign; a `$` before anything else is itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::fault::ServiceFault;
 use super::tree::{FilePosition, quoted};
@@ -141,18 +141,18 @@ pub fn resolve(
     for variable in layers.iter().flatten() {
         resolver.written.entry(&variable.name).or_default().push(variable);
     }
-    let mut faults: Vec<ServiceFault> = Vec::new();
+    // Each variable of a circle has the same fault.
+    let mut faults: BTreeSet<ServiceFault> = BTreeSet::new();
     let mut values = Vec::new();
     let names: Vec<&str> = resolver.written.keys().copied().collect();
     for name in names {
         match resolver.value_of(name, &mut Vec::new()) {
             Ok(Some(value)) => values.push((name.to_owned(), value)),
             Ok(None) => {}
-            Err(fault) if faults.contains(&fault) => {}
-            Err(fault) => faults.push(fault),
+            Err(fault) => drop(faults.insert(fault)),
         }
     }
-    if faults.is_empty() { Ok(values) } else { Err(faults) }
+    if faults.is_empty() { Ok(values) } else { Err(faults.into_iter().collect()) }
 }
 
 /// The state of a resolution.

@@ -14,17 +14,37 @@ pub struct FilePosition {
     pub column: usize,
 }
 
-impl FilePosition {
-    /// The place of a byte of a text; behind its end: the end.
+/// A text and the places where its lines begin: a file can have a place for every few bytes.
+#[derive(Debug)]
+pub struct FileLines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> FileLines<'a> {
+    /// The lines of a text.
     #[must_use]
-    pub fn of(text: &str, byte: usize) -> Self {
-        let mut end = byte.min(text.len());
-        while !text.is_char_boundary(end) {
+    pub fn of(text: &'a str) -> Self {
+        let later = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self { text, starts: std::iter::once(0).chain(later).collect() }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// The place of a byte; behind the end of the text: the end.
+    #[must_use]
+    pub fn position(&self, byte: usize) -> FilePosition {
+        let mut end = byte.min(self.text.len());
+        while !self.text.is_char_boundary(end) {
             end -= 1;
         }
-        let before = &text[..end];
-        let start = before.rfind('\n').map_or(0, |at| at + 1);
-        Self { line: before.matches('\n').count() + 1, column: before[start..].chars().count() + 1 }
+        let line = self.starts.partition_point(|start| *start <= end);
+        let start = self.starts[line - 1];
+        FilePosition { line, column: self.text[start..end].chars().count() + 1 }
     }
 }
 

@@ -10,7 +10,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use sameport_policy::services::context::FileContext;
-use sameport_policy::services::tree::{FileEntry, FilePosition, FileValue};
+use sameport_policy::services::tree::{FileEntry, FileLines, FilePosition, FileValue};
 use sameport_policy::services::trust::{FileOwnership, distrust};
 use sameport_policy::services::{ServiceFault, ServiceFile, env_file, procfile};
 use sameport_sys::text_file;
@@ -136,7 +136,7 @@ fn decode(content: &[u8]) -> Result<&str, ServiceFault> {
     let text = std::str::from_utf8(content).map_err(|error| {
         let valid = content.get(..error.valid_up_to()).unwrap_or_default();
         let before = String::from_utf8_lossy(valid);
-        let at = FilePosition::of(&before, before.len());
+        let at = FileLines::of(&before).position(before.len());
         let byte = content.get(error.valid_up_to()).copied().unwrap_or_default();
         ServiceFault::new(at, format!("the byte 0x{byte:02x} is not UTF-8"))
             .hint("save the file as UTF-8: `iconv -f latin1 -t utf-8` converts an old one")

@@ -1,7 +1,9 @@
 //! TOML as the values of `sameport_policy::services::tree`, and its syntax errors in our words.
 
 use sameport_policy::services::ServiceFault;
-use sameport_policy::services::tree::{FileEntry, FileNode, FilePosition, FileValue, quoted};
+use sameport_policy::services::tree::{
+    FileEntry, FileLines, FileNode, FilePosition, FileValue, quoted,
+};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
@@ -11,32 +13,33 @@ use toml::de::{DeTable, DeValue, Error};
 ///
 /// Every syntax error: one a line, for the parser often finds more of them behind the first.
 pub(super) fn parse(text: &str) -> Result<Vec<FileEntry>, Vec<ServiceFault>> {
+    let lines = FileLines::of(text);
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
-        return Ok(entries(text, table.get_ref()));
+        return Ok(entries(&lines, table.get_ref()));
     }
-    let mut faults: Vec<ServiceFault> = errors.iter().map(|error| fault(text, error)).collect();
+    let mut faults: Vec<ServiceFault> = errors.iter().map(|error| fault(&lines, error)).collect();
     faults.sort_by_key(|fault| fault.at);
     faults.dedup_by_key(|fault| fault.at.line);
     Err(faults)
 }
 
 /// The entries in the order of the file; the parser sorts them by name.
-fn entries(text: &str, table: &DeTable<'_>) -> Vec<FileEntry> {
+fn entries(lines: &FileLines<'_>, table: &DeTable<'_>) -> Vec<FileEntry> {
     let mut entries: Vec<(usize, FileEntry)> = table
         .iter()
         .map(|(key, value)| {
             let start = key.span().start;
-            let at = FilePosition::of(text, start);
-            (start, FileEntry { key: key.get_ref().to_string(), at, node: node(text, value) })
+            let at = lines.position(start);
+            (start, FileEntry { key: key.get_ref().to_string(), at, node: node(lines, value) })
         })
         .collect();
     entries.sort_by_key(|(start, _)| *start);
     entries.into_iter().map(|(_, entry)| entry).collect()
 }
 
-fn node(text: &str, value: &Spanned<DeValue<'_>>) -> FileNode {
-    let at = FilePosition::of(text, value.span().start);
+fn node(lines: &FileLines<'_>, value: &Spanned<DeValue<'_>>) -> FileNode {
+    let at = lines.position(value.span().start);
     let value = match value.get_ref() {
         DeValue::String(string) => FileValue::Text(string.to_string()),
         DeValue::Boolean(is) => FileValue::Boolean(*is),
@@ -45,9 +48,9 @@ fn node(text: &str, value: &Spanned<DeValue<'_>>) -> FileNode {
         DeValue::Float(number) => FileValue::Other(number.as_str().to_owned()),
         DeValue::Datetime(time) => FileValue::Other(time.to_string()),
         DeValue::Array(items) => {
-            FileValue::List(items.iter().map(|item| node(text, item)).collect())
+            FileValue::List(items.iter().map(|item| node(lines, item)).collect())
         }
-        DeValue::Table(table) => FileValue::Table(entries(text, table)),
+        DeValue::Table(table) => FileValue::Table(entries(lines, table)),
     };
     FileNode { at, value }
 }
@@ -127,10 +130,11 @@ const WORDS: &[(&str, &str, &str)] = &[
 /// A value that is written without quotes.
 const NO_QUOTES: (&str, &str) = ("a text is in quotes", "write \"…\"");
 
-fn fault(text: &str, error: &Error) -> ServiceFault {
+fn fault(lines: &FileLines<'_>, error: &Error) -> ServiceFault {
+    let text = lines.text();
     let span = error.span().unwrap_or(0..0);
     let start = span.start;
-    let at = FilePosition::of(text, start);
+    let at = lines.position(start);
     let found = text.get(span).unwrap_or_default().lines().next().unwrap_or_default().trim();
     let line = text.lines().nth(at.line - 1).unwrap_or_default();
     let message = error.message();
