@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use sameport_policy::addr::{AddrSpec, PortSpec, PortSpecError, Protocol};
@@ -93,6 +94,32 @@ pub(crate) struct OwnerArgs {
     /// The run belongs to this user, a name or a number; for root, of a user or of a service
     #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
+}
+
+/// How long the verb waits for the change.
+#[derive(clap::Args)]
+pub(crate) struct WaitArgs {
+    /// Return when the change is done, as without this option, and with TIME after that time at the latest, with
+    /// exit code 1; the change goes on
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true,
+          value_parser = parse_duration)]
+    wait: Option<Option<Duration>>,
+    /// Return when the change has begun; `sameport status NAME` shows its progress
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
+}
+
+#[cfg(target_os = "linux")]
+impl WaitArgs {
+    pub(crate) fn wait(&self) -> crate::operations::wait::ChangeWait {
+        use crate::operations::wait::ChangeWait;
+
+        match (self.no_wait, self.wait.flatten()) {
+            (true, _) => ChangeWait::Begin,
+            (false, Some(limit)) => ChangeWait::Limited(limit),
+            (false, None) => ChangeWait::Unlimited,
+        }
+    }
 }
 
 /// Parses `-n`: a number from 1 to 1024, or `auto`, the number of processors that this process may use

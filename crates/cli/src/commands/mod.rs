@@ -28,7 +28,6 @@ mod stop;
 mod top;
 mod up;
 mod upgrade;
-mod wait_args;
 mod why;
 
 use clap::error::ErrorKind;

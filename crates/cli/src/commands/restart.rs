@@ -2,8 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
-use super::wait_args::WaitArgs;
-use crate::args::{OwnerArgs, number};
+use crate::args::{OwnerArgs, WaitArgs, number};
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\

@@ -53,9 +53,10 @@ pub(crate) fn change(
     let (client, name) = (client.clone(), name.clone());
     // The thread ends with the change or with this process.
     thread::spawn(move || {
-        let mut tell = |update: &WorkerUpdate| drop(sender.send(Heard::Update(update.clone())));
+        let mut tell =
+            |update: &WorkerUpdate| drop(sender.send(ChangeStep::Update(update.clone())));
         let result = client.change(&name, request, &mut tell);
-        let _ = sender.send(Heard::End(result));
+        let _ = sender.send(ChangeStep::End(result));
     });
     loop {
         let next = match until {
@@ -63,13 +64,13 @@ pub(crate) fn change(
             None => heard.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match (next, until) {
-            (Ok(Heard::Update(update)), _) => {
+            (Ok(ChangeStep::Update(update)), _) => {
                 hear(&update);
                 if wait == ChangeWait::Begin {
                     return Ok(Completion::Begun);
                 }
             }
-            (Ok(Heard::End(result)), _) => return result.map(|()| Completion::Done),
+            (Ok(ChangeStep::End(result)), _) => return result.map(|()| Completion::Done),
             (Err(RecvTimeoutError::Timeout), Some((limit, _))) => {
                 return Ok(Completion::GoesOn(limit));
             }
@@ -79,7 +80,8 @@ pub(crate) fn change(
     }
 }
 
-enum Heard {
+/// What the thread that waits for a change passes on.
+enum ChangeStep {
     Update(WorkerUpdate),
     End(Result<(), ClientError>),
 }

@@ -135,5 +135,7 @@ fn socket_address(folder: &OwnedFd, file: &str) -> Result<SocketAddrUnix, Errno>
 }
 
 #[cfg(test)]
+mod end_report_tests;
+#[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
