@@ -196,7 +196,7 @@ impl Lines {
         match &self.sink {
             LineSink::Files(_) => push_record(records, Some(&self.time), label, ending, text),
             LineSink::Stdout { color: false, .. } => {
-                push_record(records, None, label, ending, text)
+                push_record(records, None, label, ending, text);
             }
             LineSink::Stdout { color: true, .. } => {
                 let mark = if ending == LineEnding::Newline { '|' } else { '+' };

@@ -128,9 +128,9 @@ impl OpenFiles {
     fn rotate(&mut self, files: u32) -> Result<(), DirRefusal> {
         // A second log writer in the same directory rotates at the same time. If it holds the lock, it rotates for
         // both; a file system without locks has one writer nearly always.
-        match rustix::fs::flock(&self.directory.fd, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(()),
-            Ok(()) | Err(_) => {}
+        let lock = rustix::fs::flock(&self.directory.fd, FlockOperation::NonBlockingLockExclusive);
+        if lock == Err(Errno::WOULDBLOCK) {
+            return Ok(());
         }
         let result = self.rotate_locked(files);
         // Fails where the lock did.

@@ -97,7 +97,7 @@ fn the_last_lines_are_found_across_files() {
     }
     let last = |most, even: bool| {
         let mut follower = folder.follower();
-        let mut wanted = |line: &[u8]| !even || (line[line.len() - 1] - b'0') % 2 == 0;
+        let mut wanted = |line: &[u8]| !even || (line[line.len() - 1] - b'0').is_multiple_of(2);
         let lines = follower.last(most, &mut wanted).unwrap();
         // The place is the end.
         assert_eq!(read_all(&mut follower), "");

@@ -17,7 +17,7 @@ pub struct EndedChild {
 }
 
 /// Reaps every child that has ended (`waitpid(2)`). Returns them, and whether a child is left that
-/// [`exempt`](super::exempt) does not except.
+/// `exempt` does not except.
 ///
 /// # Errors
 ///

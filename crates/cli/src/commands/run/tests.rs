@@ -77,14 +77,14 @@ fn both_parsers_read_the_same() {
 /// An option of `run` is a key of a service, or there is a reason that it is none.
 #[test]
 fn a_file_of_services_has_a_key_for_every_option() {
-    use sameport_policy::services::keys::{KEYS, WITHOUT_KEY};
+    use sameport_policy::services::keys::{KEYS, ServiceKey, WITHOUT_KEY};
 
     let definition = definition();
     let options = definition.get_arguments().filter(|it| !it.is_positional() && !it.is_hide_set());
     let names: BTreeSet<String> = options
         .filter_map(|it| it.get_long().map(str::to_owned).or(it.get_short().map(String::from)))
         .collect();
-    let keys = KEYS.iter().filter_map(|key| key.option());
+    let keys = KEYS.iter().filter_map(ServiceKey::option);
     let known: BTreeSet<String> =
         keys.chain(WITHOUT_KEY.iter().map(|(name, _)| *name)).map(str::to_owned).collect();
     assert_eq!(names, known, "a row of services::keys::KEYS, or a reason in WITHOUT_KEY");

@@ -170,11 +170,8 @@ fn is_link(path: &Path) -> bool {
 /// `file~`, `4913`, `#file#`.
 fn counts(name: &OsStr) -> bool {
     let Some(text) = name.to_str() else { return true };
-    !text.starts_with('.')
-        && !text.ends_with('~')
-        && !(text.starts_with('#') && text.ends_with('#'))
-        && text != "4913"
-        && !IGNORED.contains(&text)
+    let is_backup = text.ends_with('~') || text.starts_with('#') && text.ends_with('#');
+    !is_backup && !text.starts_with('.') && text != "4913" && !IGNORED.contains(&text)
 }
 
 #[cfg(test)]
