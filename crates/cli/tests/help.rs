@@ -13,14 +13,18 @@ mod relative_time;
 const VERBS: &[&str] = &[
     "run",
     "status",
+    "logs",
     "restart",
     "scale",
     "upgrade",
     "stop",
     "reexec",
     "install-service",
+    "up",
+    "down",
     "steer",
     "drain",
+    "agent",
     "listen",
     "dial",
     "ls",
@@ -115,7 +119,7 @@ fn completions_are_valid_and_know_every_verb() {
 #[test]
 fn bash_completes_a_verb() {
     let script = stdout_of(&["completions", "bash"]);
-    let ask = "COMP_WORDS=(sameport do); COMP_CWORD=1; _sameport sameport do sameport; \
+    let ask = "COMP_WORDS=(sameport doc); COMP_CWORD=1; _sameport sameport doc sameport; \
                echo \"${COMPREPLY[@]}\"\n";
     if let Some(output) =
         run_with_input("completions-bash", "bash", &["--norc", "-s"], &format!("{script}\n{ask}"))
@@ -293,7 +297,7 @@ fn the_synopsis_has_values_and_dashes() {
         let line = page.split(".SH SYNOPSIS\n").nth(1).unwrap().lines().next().unwrap().to_owned();
         line.replace("\\fB", "").replace("\\fI", "").replace("\\fR", "").replace("\\-", "-")
     };
-    let restart = "sameport restart [--user USER] [--surge N] [--now] [--json] NAME";
+    let restart = "sameport restart [--user USER] [--surge N] [--wait[=TIME]] [--now] [--no-wait] [--json] NAME";
     assert_eq!(synopsis("restart"), restart);
     assert_eq!(synopsis("detach"), "sameport detach {--unit NAME|--cgroup PATH|--all}");
     assert_eq!(synopsis("completions"), "sameport completions bash|elvish|fish|powershell|zsh");

@@ -37,7 +37,7 @@ pub(crate) fn run(args: Args, definition: clap::Command) -> VerbResult {
 }
 
 fn write_all_to(directory: &Path, whole: clap::Command) -> Result<(), Failure> {
-    let (names, verbs) = (verbs(&whole), whole.get_subcommands().cloned().collect::<Vec<_>>());
+    let (names, verbs) = (verbs(&whole), listed(&whole).cloned().collect::<Vec<_>>());
     for command in std::iter::once(whole).chain(verbs) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         let path = directory.join(format!("{name}.1"));
@@ -47,6 +47,11 @@ fn write_all_to(directory: &Path, whole: clap::Command) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The verbs for users. The supervisor starts the others.
+fn listed(whole: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    whole.get_subcommands().filter(|verb| !verb.is_hide_set())
+}
+
 fn verbs(whole: &clap::Command) -> Vec<String> {
-    whole.get_subcommands().map(|verb| verb.get_name().to_owned()).collect()
+    listed(whole).map(|verb| verb.get_name().to_owned()).collect()
 }

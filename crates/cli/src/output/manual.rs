@@ -17,8 +17,13 @@ const EXIT_STATUS: &[(&str, &str)] = &[
 ];
 
 /// The verbs that use the files of named runs.
-const OF_RUNS: &[&str] =
-    &["run", "status", "restart", "scale", "upgrade", "stop", "reexec", "steer", "drain"];
+const OF_RUNS: &[&str] = &[
+    "run", "status", "logs", "restart", "scale", "upgrade", "stop", "reexec", "up", "down",
+    "steer", "drain", "agent", "metrics",
+];
+
+/// The verbs that use the kept output of named runs.
+const OF_LOGS: &[&str] = &["run", "logs", "up"];
 
 /// Files of named runs.
 const RUN_FILES: &[(&str, &str)] = &[
@@ -32,6 +37,16 @@ const RUN_FILES: &[(&str, &str)] = &[
     ("NAME.json", "The record of the run, which verbs read after SIGKILL of the supervisor."),
     ("NAME.ended", "The report about the end of the run."),
 ];
+
+/// The output of named runs in the background.
+const LOG_FILES: &[(&str, &str)] = &[(
+    "$LOGS_DIRECTORY/sameport/NAME, /var/log/sameport/NAME (root), $XDG_STATE_HOME/sameport/NAME, ~/.local/state/sameport/NAME",
+    "The output of a run in the background: `current`, and `log.N` before it, until they are removed.",
+)];
+
+/// The files of services.
+const DEFINITION_FILES: &[(&str, &str)] =
+    &[("sameport.toml, Procfile", "The services, in the working directory.")];
 
 const GUARD_FILES: &[(&str, &str)] = &[
     ("/sys/fs/bpf/sameport/guard", "The guards in force, as pinned eBPF objects."),
@@ -156,7 +171,12 @@ fn named(arg: &Arg) -> String {
     let names: Vec<String> = short.into_iter().chain(long).collect();
     let mut text = names.join("|");
     if takes_value(arg) {
-        text.push_str(&format!(" {}", value(arg)));
+        let is_optional = arg.get_num_args().is_some_and(|range| range.min_values() == 0);
+        let separator = if arg.is_require_equals_set() { "=" } else { " " };
+        text.push_str(&match is_optional {
+            true => format!("[{separator}{}]", value(arg)),
+            false => format!("{separator}{}", value(arg)),
+        });
     }
     text
 }
@@ -212,7 +232,10 @@ fn environment_section(verb: &str, own: &[&str], system: System) -> String {
             variable = line.split_whitespace().next().unwrap_or_default().to_owned();
         }
         let of_runs = variable.ends_with("RUNTIME_DIR") || variable == "RUNTIME_DIRECTORY";
-        let of_verb = of_runs && OF_RUNS.contains(&verb) || variable == "NO_COLOR";
+        let of_logs = ["LOGS_DIRECTORY", "XDG_STATE_HOME"].contains(&variable.as_str());
+        let of_verb = of_logs && OF_LOGS.contains(&verb)
+            || of_runs && OF_RUNS.contains(&verb)
+            || variable == "NO_COLOR";
         of_verb || ["sameport", "run"].contains(&verb)
     };
     let mut shown: Vec<String> = all.iter().filter(|line| is_read(line)).cloned().collect();
@@ -224,12 +247,21 @@ fn environment_section(verb: &str, own: &[&str], system: System) -> String {
 fn files(verb: &str, system: System) -> String {
     let entries = match verb {
         _ if system == System::Other => return NO_FILES.to_owned(),
-        "sameport" => {
-            [RUN_FILES, SERVICE_FILES, GUARD_FILES, ATTACH_FILES, TRAFFIC_FILES, PROC_FILES]
-                .concat()
-        }
+        "sameport" => [
+            RUN_FILES,
+            LOG_FILES,
+            DEFINITION_FILES,
+            SERVICE_FILES,
+            GUARD_FILES,
+            ATTACH_FILES,
+            TRAFFIC_FILES,
+            PROC_FILES,
+        ]
+        .concat(),
         "install-service" => [SERVICE_FILES, RUN_FILES].concat(),
         "steer" | "drain" => [TRAFFIC_FILES, RUN_FILES].concat(),
+        "run" | "logs" => [RUN_FILES, LOG_FILES].concat(),
+        "up" | "down" => [DEFINITION_FILES, RUN_FILES, LOG_FILES].concat(),
         "top" => [PROC_FILES, RUN_FILES].concat(),
         verb if OF_RUNS.contains(&verb) => RUN_FILES.to_vec(),
         "guard" => GUARD_FILES.to_vec(),
@@ -259,6 +291,9 @@ fn see_also(verb: &str, verbs: &[String], system: System) -> String {
         "install-service" => {
             &["sameport-run", "systemctl(1)", "systemd.service(5)", "systemd.exec(5)"]
         }
+        "logs" => &["sameport-run", "sameport-status", "journalctl(1)"],
+        "up" | "down" => &["sameport-up", "sameport-down", "sameport-run", "sameport-logs"],
+        "metrics" | "agent" => &["sameport-metrics", "sameport-agent", "sameport-status"],
         "top" => &["sameport-ls", "sameport-steer", "sameport-status", "ss(8)", "top(1)"],
         "attach" | "detach" => &["sameport-attach", "sameport-detach", "cgroups(7)", "bpf(2)"],
         "guard" => &["sameport-audit", "sameport-why", "bpf(2)", "cgroups(7)"],
