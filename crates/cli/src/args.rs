@@ -23,6 +23,8 @@ Environment:
   XDG_RUNTIME_DIR  directory for the files of named runs and for the preload library
   RUNTIME_DIRECTORY
                    the same in a service without XDG_RUNTIME_DIR
+  LOGS_DIRECTORY   directory for the output of runs in the background, in a service with LogsDirectory=
+  XDG_STATE_HOME   the same for users other than root [default: ~/.local/state]
   PATH             directories of programs that are named without a slash
   LD_PRELOAD       libraries that `run --via preload` keeps
   NOTIFY_SOCKET    socket on which a service manager is notified of readiness

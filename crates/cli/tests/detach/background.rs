@@ -1,13 +1,13 @@
 //! A run in the background, for the tests: no process of the test is its parent.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::harness::named_run::{RunSetup, has_exited, only_run};
-use crate::harness::{Exited, c_program, eventually, is_root, kill, spawn_process};
+use crate::harness::{Exited, c_program, eventually, kill, spawn_process};
 
 /// A run in the background. Ends it when dropped.
 pub(crate) struct Background {
@@ -27,18 +27,14 @@ pub(crate) fn detach_command<S: AsRef<str>>(
     command: &[S],
 ) -> Command {
     let options: Vec<&str> = ["--detach"].into_iter().chain(options.iter().copied()).collect();
-    let mut command = setup.run_command(&options, command);
-    command.env("XDG_STATE_HOME", &setup.dir);
-    command
+    setup.run_command(&options, command)
 }
 
 /// `VERB NAME REST`.
 pub(crate) fn verb(setup: &RunSetup, words: &[&str]) -> Exited {
     let words: Vec<&str> =
         [words[0], &setup.name].into_iter().chain(words[1..].iter().copied()).collect();
-    let mut command = setup.command(&words);
-    command.env("XDG_STATE_HOME", &setup.dir);
-    spawn_process(command).wait()
+    spawn_process(setup.command(&words)).wait()
 }
 
 /// The status of the run; `None` if there is none, or its supervisor was killed.
@@ -99,20 +95,12 @@ impl Background {
     }
 }
 
-/// Removes the output that root's runs keep in a directory of the machine.
-pub(crate) fn remove_output(setup: &RunSetup) {
-    if is_root() {
-        let _ = std::fs::remove_dir_all(Path::new("/var/log/sameport").join(&setup.name));
-    }
-}
-
 impl Drop for Background {
     fn drop(&mut self) {
         if !has_exited(self.pid) {
             kill(self.pid, libc::SIGTERM);
             let _ = eventually(|| has_exited(self.pid).then_some(()));
         }
-        remove_output(&self.setup);
     }
 }
 
@@ -125,7 +113,6 @@ pub(crate) fn assert_nothing_left(setup: &RunSetup) {
         (left.0.is_empty() && left.1.is_empty()).then_some(())
     });
     assert!(nothing.is_some(), "left: {left:?}");
-    remove_output(setup);
 }
 
 /// The processes of a run: those that name it in their environment or their command line.

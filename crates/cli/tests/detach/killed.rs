@@ -22,7 +22,6 @@ fn restart_is_in_the_background() {
         run.kill_supervisor();
         responder(run.setup.address()).unwrap();
         let mut command = run.setup.command(&["restart", &run.setup.name]);
-        command.env("XDG_STATE_HOME", &run.setup.dir);
         let terminal = at_terminal(&mut command);
         let restarted = spawn_process(command).wait();
         assert_eq!(restarted.code, 0, "{restarted:?}");

@@ -134,8 +134,8 @@ pub(crate) fn runtime_dir(user: User) -> PathBuf {
     in_test_dir(user.runtime_name())
 }
 
-/// Starts a program as this user. The environment has only PATH, [`runtime_dir`] and the mark of the
-/// tests.
+/// Starts a program as this user. The environment has only PATH, [`runtime_dir`], also for the output of runs, and the
+/// mark of the tests.
 pub(crate) fn start_command<P: AsRef<OsStr>, S: AsRef<OsStr>>(
     user: User,
     program: P,
@@ -156,6 +156,7 @@ pub(crate) fn command_for<P: AsRef<OsStr>, S: AsRef<OsStr>>(
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
         .env("XDG_RUNTIME_DIR", runtime_dir(user))
+        .env("LOGS_DIRECTORY", runtime_dir(user))
         .env(keeper::MARK, TEST_DIR.path())
         .current_dir(TEST_DIR.path())
         .stdin(Stdio::null())

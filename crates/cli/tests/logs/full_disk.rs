@@ -33,7 +33,7 @@ fn a_full_disk_blocks_no_worker_and_the_lost_lines_are_counted() {
     let mut words: Vec<std::ffi::OsString> = words.into_iter().map(Into::into).collect();
     words.extend([program.as_os_str().to_owned(), (&setup.name).into(), done.into_os_string()]);
     let mut command = command_for(User::Current, "unshare", &words);
-    command.env("XDG_RUNTIME_DIR", &setup.dir);
+    command.env("XDG_RUNTIME_DIR", &setup.dir).env_remove("LOGS_DIRECTORY");
     let exited = spawn_process(command).wait();
     assert_eq!(exited.code, 0, "{exited:?}");
     let mut lines = exited.stdout.lines();

@@ -30,7 +30,7 @@ impl KeptRun {
         let fixed = ["--detach", "--ready-timeout", "20m"];
         let options: Vec<&str> = fixed.into_iter().chain(options.iter().copied()).collect();
         let mut command = self.setup.run_command(&options, &["sh", "-c", script]);
-        command.env("XDG_STATE_HOME", &self.setup.dir);
+        command.env("XDG_STATE_HOME", &self.setup.dir).env_remove("LOGS_DIRECTORY");
         command
     }
 
@@ -39,7 +39,7 @@ impl KeptRun {
         let words: Vec<&str> =
             [verb, &self.setup.name].into_iter().chain(rest.iter().copied()).collect();
         let mut command = self.setup.command(&words);
-        command.env("XDG_STATE_HOME", &self.setup.dir);
+        command.env("XDG_STATE_HOME", &self.setup.dir).env_remove("LOGS_DIRECTORY");
         command
     }
 

@@ -50,7 +50,7 @@ fn a_name_that_is_mistyped_is_answered_with_the_nearest() {
     run.wait_for("hello");
     let name = format!("{}x", run.setup.name);
     let mut command = run.setup.command(&["logs", &name]);
-    command.env("XDG_STATE_HOME", &run.setup.dir);
+    command.env("XDG_STATE_HOME", &run.setup.dir).env_remove("LOGS_DIRECTORY");
     let exited = spawn_process(command).wait();
     assert_eq!(exited.code, 1, "{exited:?}");
     let hint = format!("did you mean `sameport logs {}`?", run.setup.name);

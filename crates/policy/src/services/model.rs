@@ -10,12 +10,13 @@ use crate::traffic::model::{CanaryShare, MemberValue, TrafficPolicy};
 
 /// Variables that change what the supervisor itself does. They are written into its command line with
 /// their values, so that only the workers get them.
-pub(crate) const OF_THE_SUPERVISOR: [&str; 11] = [
+pub(crate) const OF_THE_SUPERVISOR: [&str; 12] = [
     "HOME",
     "INVOCATION_ID",
     "JOURNAL_STREAM",
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
+    "LOGS_DIRECTORY",
     "NO_COLOR",
     "RUNTIME_DIRECTORY",
     "WATCHDOG_PID",

@@ -1,7 +1,7 @@
 //! The files with the output of runs in the background, and the pipes through which it comes.
 //!
 //! A run has a directory that only its user can write to: [`CURRENT`], the file that grows; `log.N`, the files
-//! before it, of which the one with the highest number is the newest; [`LOCK`], which every log writer locks
+//! before it, of which the one with the highest number is the newest; the file `lock`, which every log writer locks
 //! while it lives.
 
 mod channel;
@@ -11,6 +11,8 @@ mod follow;
 mod pipe;
 mod start;
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use sameport_policy::model::name::RunName;
@@ -31,17 +33,33 @@ pub(crate) const LOCK: &str = "lock";
 /// The prefix of the names of full files.
 const ROTATED: &str = "log.";
 
-/// The directory with the output of a run of this user. `state` and `home`: the values of XDG_STATE_HOME and
-/// HOME, which do not matter to root. `None`: neither is an absolute path.
+/// The values of environment variables that name directories.
+#[derive(Debug, Clone, Default)]
+pub struct LogVariables {
+    /// LOGS_DIRECTORY, a list with colons: the directories of `LogsDirectory=`, `systemd.exec(5)`.
+    pub of_service: Option<OsString>,
+    /// XDG_STATE_HOME.
+    pub state: Option<OsString>,
+    /// HOME.
+    pub home: Option<OsString>,
+}
+
+/// The directory with the output of a run of this user: in the first of LOGS_DIRECTORY, else for root in `/var/log`, for
+/// other users in XDG_STATE_HOME or `.local/state` of HOME. `None`: a user without an absolute path in these.
 #[must_use]
-pub fn directory(name: &RunName, state: Option<&Path>, home: Option<&Path>) -> Option<PathBuf> {
-    if rustix::process::geteuid().is_root() {
+pub fn directory(name: &RunName, variables: &LogVariables) -> Option<PathBuf> {
+    let absolute = |path: &OsStr| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    let first = |list: &OsStr| {
+        absolute(OsStr::from_bytes(list.as_bytes().split(|byte| *byte == b':').next()?))
+    };
+    let LogVariables { of_service, state, home } = variables;
+    let base = of_service.as_deref().and_then(first);
+    if base.is_none() && rustix::process::geteuid().is_root() {
         return Some(of_root(name));
     }
-    let absolute = |path: &&Path| path.is_absolute();
-    let state = state.filter(absolute).map(Path::to_owned);
-    let usual = || Some(home.filter(absolute)?.join(".local/state"));
-    Some(state.or_else(usual)?.join("sameport").join(name.as_str()))
+    let state = || state.as_deref().and_then(absolute);
+    let usual = || Some(home.as_deref().and_then(absolute)?.join(".local/state"));
+    Some(base.or_else(state).or_else(usual)?.join("sameport").join(name.as_str()))
 }
 
 /// The directory with the output of a run of another user, as far as it follows from the user's entry in the
@@ -57,4 +75,27 @@ pub fn directory_of(name: &RunName, uid: u32) -> Option<PathBuf> {
 
 fn of_root(name: &RunName) -> PathBuf {
     Path::new("/var/log/sameport").join(name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_follows_the_variables() {
+        let name: RunName = "web".parse().unwrap();
+        let of = |of_service: &str, state: &str, home: &str| {
+            let [of_service, state, home] =
+                [of_service, state, home].map(|value| (!value.is_empty()).then(|| value.into()));
+            directory(&name, &LogVariables { of_service, state, home })
+        };
+        assert_eq!(of("/l:/m", "/s", "/h"), Some("/l/sameport/web".into()));
+        let root = rustix::process::geteuid().is_root().then(|| of_root(&name));
+        let of_user = |path: &str| root.clone().or_else(|| Some(path.into()));
+        assert_eq!(of("", "/s", "/h"), of_user("/s/sameport/web"));
+        assert_eq!(of("l", "/s", "/h"), of_user("/s/sameport/web"));
+        assert_eq!(of(":/m", "s", "/h"), of_user("/h/.local/state/sameport/web"));
+        assert_eq!(of("", "s", "h"), root);
+        assert_eq!(of("", "", ""), root);
+    }
 }

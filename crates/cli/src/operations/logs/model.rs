@@ -1,13 +1,13 @@
 //! What is asked of a run's output, and what is found.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sameport_policy::model::name::RunName;
 use sameport_policy::output::LineEnding;
 use sameport_supervisor::control::client::ClientError;
-use sameport_sys::kept_log;
+use sameport_sys::kept_log::{self, LogVariables};
 
 use crate::operations::named_runs::OwnerError;
 
@@ -89,6 +89,10 @@ pub(crate) enum LogsError {
 
 /// The directory with the output of this user's run of the name, if there can be one.
 pub(crate) fn own_directory(name: &RunName) -> Option<PathBuf> {
-    let (state, home) = (env::var_os("XDG_STATE_HOME"), env::var_os("HOME"));
-    kept_log::directory(name, state.as_deref().map(Path::new), home.as_deref().map(Path::new))
+    let variables = LogVariables {
+        of_service: env::var_os("LOGS_DIRECTORY"),
+        state: env::var_os("XDG_STATE_HOME"),
+        home: env::var_os("HOME"),
+    };
+    kept_log::directory(name, &variables)
 }
