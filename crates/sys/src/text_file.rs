@@ -1,4 +1,4 @@
-//! A text file of the user, read whole, with the facts that say whom it obeys.
+//! A text file of the user, read whole, with its owner and the users that can write to it.
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -62,7 +62,7 @@ pub(crate) fn question(plan: &ServicePlan) -> String {
     format!("{} {}.service? [y/N]", if replaces { "replace" } else { "write" }, plan.name)
 }
 
-/// Nobody answered, or the answer was no.
+/// There was no answer, or it was no.
 pub(crate) fn not_confirmed(what: &str) -> Failure {
     Failure::failed("nothing was changed: it was not confirmed")
         .hint(format!("--yes {what} without asking"))

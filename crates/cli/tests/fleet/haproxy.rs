@@ -44,7 +44,7 @@ fn copy_of_sameport() -> PathBuf {
     file
 }
 
-/// Lives a day, and compares what the clients lost with nothing.
+/// Runs the deployments of a day, and compares what the clients lost with nothing.
 fn a_day_loses_nothing(test: &str, variant: Variant, changed: usize) {
     const REQUESTS: u64 = 10_000;
     let Some(parts) = parts(test) else { return };

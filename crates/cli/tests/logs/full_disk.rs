@@ -24,7 +24,7 @@ done
 #[test]
 fn a_full_disk_blocks_no_worker_and_the_lost_lines_are_counted() {
     let Some(_) = find_program("unshare").filter(|_| is_root()) else {
-        return skip("full disk", "a file system of its own needs root and unshare(1)");
+        return skip("logs-full-disk", "a file system of its own needs root and unshare(1)");
     };
     let setup = RunSetup::new(User::Current);
     let done = setup.dir.join("done");

@@ -72,7 +72,7 @@ fn no_worker_dies_of_a_pipe_without_a_reader_and_the_next_supervisor_reads_on() 
     kill(only(run.log_writers()), libc::SIGKILL);
     assert!(eventually(|| run.log_writers().is_empty().then_some(())).is_some());
     let before = highest(&run);
-    // Some lines into the pipe, which nobody reads.
+    // Some lines into the pipe, which no process reads.
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(!has_exited(worker), "SIGPIPE");
     assert_eq!(highest(&run), before);

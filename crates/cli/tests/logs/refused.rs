@@ -37,7 +37,7 @@ fn a_link_a_file_and_a_directory_of_all_are_refused() {
 #[test]
 fn a_directory_of_another_user_is_refused() {
     if !crate::harness::is_root() {
-        return crate::harness::skip("foreign log directory", "root makes directories of others");
+        return crate::harness::skip("logs-foreign-directory", "root makes directories of others");
     }
     refused(|path| std::fs::create_dir(path).unwrap(), "belongs to user 0", "mv ");
 }

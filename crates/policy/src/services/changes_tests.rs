@@ -155,7 +155,7 @@ fn the_least_is_done() {
             |_, run| run.arguments = Some(words(&["sameport".into(), "run".into()])),
             "restart:served",
         ),
-        // Nobody is refused who would be served.
+        // Every client that would be served is served.
         (
             |spec, run| {
                 spec.options.push(option("via", "preload"));

@@ -1,4 +1,4 @@
-//! Whether a user may act on a file of services: whoever writes the file chooses the commands.
+//! Whether a user may act on a file of services: its writer chooses the commands.
 
 use std::fmt;
 

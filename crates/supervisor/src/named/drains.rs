@@ -78,7 +78,7 @@ impl NamedRun<'_> {
         true
     }
 
-    /// Counts the end of a worker, before the lifecycle hears of it.
+    /// Counts the end of a worker, before the lifecycle gets the event.
     pub(super) fn count_end(&mut self, start: InstanceId, ordinal: u16, exit: Exit, now: Duration) {
         let was_told = self.lifecycle.is_leaving(start);
         self.control.counters.ended(exit, was_told);

@@ -106,7 +106,7 @@ impl OpenFiles {
     fn prepare(&mut self, max_size: u64, files: u32) -> Result<(), DirRefusal> {
         match self.directory.current_inode() {
             Some(inode) if inode == self.inode => {}
-            // Another log writer has replaced it, or somebody has removed it or its directory.
+            // Another log writer has replaced it, or a user has removed it or its directory.
             _ => return self.reopen(),
         }
         // Another log writer, or a user who has truncated the file.

@@ -2,7 +2,7 @@
 //!
 //! A run has a directory that only its user can write to: [`CURRENT`], the file that grows; `log.N`, the files
 //! before it, of which the one with the highest number is the newest; the file `lock`, which every log writer locks
-//! while it lives.
+//! while it runs.
 
 mod channel;
 mod directory;

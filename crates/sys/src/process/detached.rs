@@ -38,7 +38,7 @@ pub struct DetachedCommand {
 
 impl DetachedCommand {
     /// Starts the process in a session of its own, without a terminal, with `/dev/null` as its input. It
-    /// lives on after this process. It gets no other descriptor of this process than those of the command,
+    /// outlives this process. It gets no other descriptor of this process than those of the command,
     /// blocks no signal and ignores none. The umask and the limits of resources stay.
     ///
     /// # Errors

@@ -134,7 +134,7 @@ pub enum Changer {
     Others,
 }
 
-/// Whether somebody else than root and `user` can replace the file. Links are followed, as by `execve(2)`.
+/// Whether a user other than root and `user` can replace the file. Links are followed, as by `execve(2)`.
 ///
 /// # Errors
 ///

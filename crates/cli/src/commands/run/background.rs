@@ -32,7 +32,7 @@ pub(super) fn start(args: &Args) -> VerbResult {
     let started = detach::start(arguments, None, environment, wait, &mut progress);
     let run = started.map_err(|error| detach_failure(name, &error))?;
     if !args.quiet {
-        // The run goes on, whoever reads this.
+        // A closed standard output does not end the run.
         let _ = stdout::line(&done_text(&run));
     }
     Ok(ExitCode::SUCCESS)
@@ -55,7 +55,7 @@ fn progress(name: &RunName, quiet: bool) -> impl FnMut(DetachProgress<'_>) {
     }
 }
 
-/// The lines of an event for the process that waits; none for a change of a worker, which it hears on the control
+/// The lines of an event for the process that waits; none for a change of a worker, which it receives on the control
 /// socket.
 pub(super) fn lines(event: &RunEvent) -> Vec<String> {
     match event {

@@ -107,7 +107,7 @@ impl Failed {
     }
 }
 
-/// Hears the messages of the supervisor and the changes of its workers, each on a thread.
+/// Receives the messages of the supervisor and the changes of its workers, each on a thread.
 fn listen(client: &Client, name: &RunName, messages: MessageReceiver) -> Receiver<Heard> {
     let (sender, heard) = channel();
     let of_supervisor = sender.clone();
@@ -131,7 +131,7 @@ fn send(to: &Sender<Heard>, heard: Heard) {
     let _ = to.send(heard);
 }
 
-/// Hears what the supervisor has said before it ended.
+/// Receives the last messages of the supervisor, up to its end.
 fn hear_last(heard: &Receiver<Heard>, progress: &mut dyn FnMut(DetachProgress<'_>)) {
     let until = Instant::now() + LAST_MESSAGES;
     loop {

@@ -12,7 +12,7 @@ use sameport_sys::users::{Account, effective_uid, user_id};
 /// One fact about a service.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// Somebody else can replace a program that the service executes.
+    /// Another user can replace a program that the service executes.
     Changeable(PathBuf, Changer),
     /// A reboot may remove the file.
     Temporary(PathBuf),

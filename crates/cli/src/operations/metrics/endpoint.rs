@@ -90,7 +90,7 @@ impl EndpointSpec {
     }
 }
 
-/// Listens on a Unix socket, in the place of one that nobody listens on.
+/// Listens on a Unix socket, in the place of one without a listener.
 fn open_unix(path: &Path) -> Result<Endpoint, EndpointError> {
     let failed = |error| EndpointError::Unix(path.to_owned(), error);
     if let Ok(found) = path.symlink_metadata() {

@@ -132,7 +132,7 @@ fn add_members(set: &mut MetricSet, members: Vec<ChosenMember>, totals: &mut Por
 fn members(runs: &[RunEntry], sockets: &[Socket], filter: &AddressFilter) -> Vec<ChosenMember> {
     let own = Client::new(runtime_dir()).user();
     let mut members: Vec<ChosenMember> = Vec::new();
-    // The eBPF tier is root's: what a supervisor of another user says of it is not believed.
+    // The eBPF tier is root's: the report of a supervisor of another user does not count.
     for run in runs.iter().filter(|run| run.user == own) {
         let Ok(status) = &run.answer else { continue };
         for traffic in &status.treatment.traffic {

@@ -135,7 +135,7 @@ async fn serve_one(
         .max_buf_size(LARGEST_HEADER)
         .keep_alive(false);
     let connection = server.serve_connection(TokioIo::new(stream), service);
-    // The client sees the error of its own request; there is nobody else to tell.
+    // The client sees the error of its own request; no other process has a use for it.
     let _ = tokio::time::timeout(LIMIT, connection).await;
     drop(slot);
 }

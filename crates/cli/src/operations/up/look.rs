@@ -25,7 +25,7 @@ pub(crate) struct ServiceRun {
 /// Who starts and changes a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RunOwner {
-    /// Nobody: there is no run.
+    /// No user: there is no run.
     None,
     /// `up` of this file.
     File(PathBuf),

@@ -194,7 +194,7 @@ pub(crate) struct FileLock {
     _claim: NameClaim,
 }
 
-/// Becomes the only `up` of this user that changes the services of a file. `waits` hears once of the pid of
+/// Becomes the only `up` of this user that changes the services of a file. `waits` gets, once, the pid of
 /// the one that has to end first, if it is known.
 ///
 /// # Errors

@@ -43,7 +43,7 @@ pub(crate) struct WatchOrder<'a> {
     pub(crate) read: &'a dyn Fn() -> Option<ServiceFile>,
     /// The arguments of `up` for the same file, with its services and options.
     pub(crate) up: Vec<OsString>,
-    /// Hears what happens.
+    /// Receives each event.
     pub(crate) tell: &'a mut dyn FnMut(WatchEvent<'_>),
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Day {
 /// How long a machine announces that it leaves: more than two checks.
 const ANNOUNCED: &str = "1s";
 
-/// Lives the day under the load of clients. Returns what became of their requests. `progress` gets each step,
+/// Runs the deployments of a day under the load of clients. Returns what became of their requests. `progress` gets each step,
 /// and the requests until then.
 ///
 /// # Errors
