@@ -101,7 +101,7 @@ impl Project {
         let mut command = command_for(self.user, sameport(), words);
         command
             .env("XDG_RUNTIME_DIR", self.dir.join("run"))
-            .env("XDG_STATE_HOME", self.dir.join("state"))
+            .env("LOGS_DIRECTORY", self.dir.join("state"))
             .current_dir(&self.dir);
         command
     }
@@ -136,9 +136,17 @@ impl Project {
     pub(crate) fn down(self) {
         let exited = self.sameport(&["down"]);
         assert_eq!(exited.code, 0, "{exited:?}");
-        let left = self.sameport(&["status", "--json"]);
-        let left: Value = serde_json::from_str(&left.stdout).unwrap();
-        assert_eq!(left["runs"].as_array().map(Vec::len), Some(0), "{left}");
+        assert_eq!(self.runs(), Vec::<String>::new());
+    }
+
+    /// The names of the runs of the project, which end in its port. Root sees runs of the machine too.
+    #[track_caller]
+    pub(crate) fn runs(&self) -> Vec<String> {
+        let all = self.sameport(&["status", "--json"]);
+        let all: Value = serde_json::from_str(&all.stdout).unwrap();
+        let names = all["runs"].as_array().unwrap().iter().filter_map(|run| run["name"].as_str());
+        let port = self.port.to_string();
+        names.filter(|name| name.ends_with(&port)).map(str::to_owned).collect()
     }
 
     #[track_caller]
