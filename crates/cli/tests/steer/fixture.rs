@@ -42,6 +42,11 @@ impl TrafficFixture {
         Some(Self { namespace })
     }
 
+    /// The process that keeps the namespaces.
+    pub(crate) fn pid(&self) -> i32 {
+        self.namespace.pid()
+    }
+
     /// Starts a program in the namespaces.
     pub(crate) fn start<P: AsRef<OsStr>, S: AsRef<OsStr>>(
         &self,

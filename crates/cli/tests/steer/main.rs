@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod bad_input;
+mod busy;
 mod controllers;
 mod drains;
 mod fixture;

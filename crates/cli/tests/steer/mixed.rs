@@ -8,48 +8,52 @@ use crate::fixture::{PORT, TrafficFixture};
 use crate::harness::{self, Exited, Process, eventually, in_test_dir, script};
 
 /// Named runs in the namespaces of a fixture, with their directory.
-struct Runs<'a> {
+pub(crate) struct Runs<'a> {
     fixture: &'a TrafficFixture,
     directory: String,
 }
 
 impl<'a> Runs<'a> {
-    fn new(fixture: &'a TrafficFixture) -> Self {
-        let directory = in_test_dir("steer-mixed");
+    pub(crate) fn new(fixture: &'a TrafficFixture) -> Self {
+        let directory = in_test_dir(format!("steer-mixed-{}", fixture.pid()));
         std::fs::create_dir(&directory).unwrap();
         let directory = directory.into_os_string().into_string().unwrap();
         Self { fixture, directory: format!("XDG_RUNTIME_DIR={directory}") }
     }
 
-    fn start(&self, words: &[&str]) -> Process {
+    pub(crate) fn start(&self, words: &[&str]) -> Process {
         let sameport = harness::sameport().to_str().unwrap();
         self.fixture.start("env", &[&[&*self.directory, sameport], words].concat())
     }
 
     #[track_caller]
-    fn ok(&self, words: &str) -> Exited {
+    pub(crate) fn ok(&self, words: &str) -> Exited {
         let words: Vec<&str> = words.split(' ').collect();
         let exited = self.start(&words).wait();
         assert_eq!(exited.code, 0, "{words:?}: {exited:?}");
         exited
     }
 
-    fn run(&self, name: &str, workers: &str) -> Process {
+    pub(crate) fn run(&self, name: &str, workers: &str) -> Process {
+        self.run_with(name, workers, &[])
+    }
+
+    pub(crate) fn run_with(&self, name: &str, workers: &str, more: &[&str]) -> Process {
         let file = script("traffic.py");
         let command = ["python3", file.to_str().unwrap(), "alone", PORT, "127.0.0.1"];
         // The port has a program that is in no run.
-        let options = ["run", "--name", name, "-n", workers, "--join", "--"];
-        self.start(&[&options[..], &command].concat())
+        let options = ["run", "--name", name, "-n", workers, "--join"];
+        self.start(&[&options[..], more, &["--"], &command].concat())
     }
 
     /// The members of each run, and those of none.
-    fn members(&self) -> Value {
+    pub(crate) fn members(&self) -> Value {
         let text = self.start(&["steer", PORT, "--json"]).wait().stdout;
         serde_json::from_str(&text).map_or(Value::Null, |mut all: Value| all["ports"][0].take())
     }
 
     #[track_caller]
-    fn wait_for_members(&self, count: usize) {
+    pub(crate) fn wait_for_members(&self, count: usize) {
         let has = || self.members()["members"].as_array().is_some_and(|it| it.len() == count);
         assert!(eventually(|| has().then_some(())).is_some(), "{}", self.members());
     }

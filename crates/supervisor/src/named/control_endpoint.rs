@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sameport_policy::traffic::TrafficRules;
 use sameport_sys::systemd::notify::ServiceManager;
 use tokio::sync::mpsc::Receiver;
 
 use crate::control::counters::RunCounters;
 use crate::control::{ControlSocket, PendingRequest, Responder, RunInfo};
 use crate::handover::SupervisorLine;
+use crate::pool::LoadProgress;
 use crate::service_manager::ManagerReport;
+use crate::traffic::PortKey;
 
 /// When to write the record of the run.
 ///
@@ -62,6 +65,17 @@ pub(super) struct ControlEndpoint {
     /// For the status and the record.
     pub(super) counters: RunCounters,
     pub(super) change: OptionsChange,
+    /// Policies whose programs are being loaded, in the order of the requests.
+    pub(super) steers: Vec<WaitingSteer>,
+}
+
+/// A request for a policy.
+pub(super) struct WaitingSteer {
+    pub(super) port: PortKey,
+    pub(super) rules: Option<TrafficRules>,
+    pub(super) replies: Responder,
+    /// `None`: it waits for those before it only.
+    pub(super) loading: Option<LoadProgress>,
 }
 
 /// The last change of the options of the run.
@@ -92,6 +106,7 @@ impl ControlEndpoint {
             record: RecordSchedule::default(),
             counters: RunCounters::default(),
             change: OptionsChange::default(),
+            steers: Vec::new(),
         }
     }
 }

@@ -199,6 +199,7 @@ impl Supervise for NamedRun<'_> {
         self.check_ports(monitor);
         self.attend_workers(now);
         self.follow_ports(monitor);
+        self.finish_steers();
         self.events.drain(..).for_each(|event| monitor.tell(event));
         if self.schedule.outcome.is_none() {
             return Progress::Continues;
@@ -229,6 +230,7 @@ impl Supervise for NamedRun<'_> {
             false => pool.settle_store().await,
         }
         control.manager.flush();
+        pool.forget_prepared();
         let mut ports = pool.extended_ports();
         drop((reporter, pool));
         ports.extend(workers.outside.map(OutsidePorts::ports).unwrap_or_default());

@@ -28,7 +28,7 @@ impl NamedRun<'_> {
                 return replies.finish(ControlReply::Status(Box::new(status)));
             }
             ControlRequest::Steer { port, rules } => {
-                return replies.finish(self.steer_port(port.into(), rules));
+                return self.request_steer(port.into(), rules, replies);
             }
             ControlRequest::DrainWorker { port, member, undo } => {
                 return replies.finish(self.drain_on(port.into(), &member, undo));

@@ -7,19 +7,42 @@ use sameport_policy::traffic::{MemberSelector, TrafficRules, TrafficStatus, chec
 use sameport_sys::netlink;
 
 use super::NamedRun;
+use super::control_endpoint::WaitingSteer;
+use crate::control::Responder;
 use crate::control::protocol::{ControlReply, FaultKind};
 use crate::event::RunEvent;
 use crate::monitor::Monitor;
-use crate::pool::WorkerLoads;
+use crate::pool::{LoadProgress, WorkerLoads};
 use crate::traffic::PortKey;
 
 impl NamedRun<'_> {
-    /// Sets the policy of a port, if it can hold.
-    pub(super) fn steer_port(
+    /// Sets the policy of a port when its programs are loaded. Other requests are answered meanwhile.
+    pub(super) fn request_steer(
         &mut self,
         port: PortKey,
         rules: Option<TrafficRules>,
-    ) -> ControlReply {
+        replies: Responder,
+    ) {
+        let is_held = self.pool.traffic_facts(port).is_some();
+        let loading = match rules.as_ref().filter(|_| is_held) {
+            Some(rules) => self.pool.prepare_rules(port, rules),
+            None => None,
+        };
+        self.control.steers.push(WaitingSteer { port, rules, replies, loading });
+        self.finish_steers();
+    }
+
+    /// Sets the policies whose programs are loaded.
+    pub(super) fn finish_steers(&mut self) {
+        let is_loaded = |it: &WaitingSteer| it.loading.as_ref().is_none_or(LoadProgress::is_over);
+        while self.control.steers.first().is_some_and(is_loaded) {
+            let WaitingSteer { port, rules, replies, .. } = self.control.steers.remove(0);
+            replies.finish(self.steer_port(port, rules));
+        }
+    }
+
+    /// Sets the policy of a port, if it can hold.
+    fn steer_port(&mut self, port: PortKey, rules: Option<TrafficRules>) -> ControlReply {
         let Some(facts) = self.pool.traffic_facts(port) else { return self.no_socket(port) };
         if let Some(rules) = &rules
             && let Err(refusal) = check(&facts, rules, self.pool.tier())

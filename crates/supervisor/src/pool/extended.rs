@@ -60,7 +60,12 @@ impl Steering {
             holds_newcomers: true,
             probes: probes.map(|(from, (_, inode))| (*from, *inode)).collect(),
         };
-        match extended::steer(&order) {
+        // Otherwise it waits for rules that a request is about to set.
+        let prepared = match order.claims || !extended::exists(port) {
+            true => self.traffic.prepared.remove(&port),
+            false => None,
+        };
+        match extended::steer(&order, prepared) {
             Ok(replaced) => {
                 if let Some(by) = replaced {
                     self.traffic.was_replaced(port, by);

@@ -13,6 +13,7 @@ pub(crate) mod inherited;
 mod opened;
 mod opened_fd;
 mod port_traffic;
+mod prepared;
 mod repair;
 mod replacement;
 mod settle;
@@ -37,6 +38,7 @@ use tokio::sync::Notify;
 use crate::processes::ProcessTable;
 use crate::traffic::RunTraffic;
 pub(crate) use port_traffic::WorkerLoads;
+pub(crate) use prepared::LoadProgress;
 use slots::Slots;
 pub(crate) use status::AddressStatus;
 use steering::Steering;
@@ -52,6 +54,8 @@ struct PoolShared {
     state: Mutex<PoolState>,
     processes: ProcessTable,
     changed: Notify,
+    /// Held while programs are loaded, without the lock of the state.
+    preparing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -115,6 +119,7 @@ impl SocketPool {
             state: Mutex::new(state),
             processes: ProcessTable::default(),
             changed: Notify::new(),
+            preparing: Mutex::new(()),
         }))
     }
 
@@ -191,8 +196,7 @@ impl SocketPool {
         state.release_withdrawn();
         let PoolState { slots, steering, workers, .. } = &mut *state;
         for start in &live {
-            let record = workers.entry(*start).or_default();
-            record.ready_at.get_or_insert_with(Instant::now);
+            workers.entry(*start).or_default().ready_at.get_or_insert_with(Instant::now);
         }
         slots.live = live;
         steering.steer_all(slots);

@@ -17,7 +17,7 @@ use super::steering::Steering;
 use super::{PoolState, SocketPool};
 use crate::control::protocol::PortRules;
 use crate::handover::HandoverTraffic;
-use crate::traffic::{PortKey, extended};
+use crate::traffic::{PortKey, extended, others};
 
 const NO_ORDER_OF_DATAGRAMS: &str = "the order of its datagram sockets in the kernel is not known: \
                                      it is recorded from the start of a run with --policy";
@@ -162,7 +162,7 @@ impl SocketPool {
         let new: Vec<(PortKey, String)> = new.collect();
         let of = |(port, by)| {
             let own = state.port_facts(port).map(|facts| facts.members).unwrap_or_default();
-            (port, by, extended::strangers(port, &own))
+            (port, by, others::strangers(port, &own))
         };
         new.into_iter().map(of).collect()
     }
@@ -177,7 +177,7 @@ impl SocketPool {
         };
         let (held, counts) =
             counted.map_or((None, None), |(held, counts)| (Some(held), Some(counts)));
-        let strangers = extended::strangers(port, &facts.members);
+        let strangers = others::strangers(port, &facts.members);
         if counts.is_some() {
             // One that waits for the next worker is not another's either.
             let spare = state.spare_members(port);
@@ -251,7 +251,7 @@ fn counted_member(
 }
 
 impl PoolState {
-    fn addresses_of(&self, port: PortKey) -> Vec<Address> {
+    pub(super) fn addresses_of(&self, port: PortKey) -> Vec<Address> {
         let all = self.slots.held.addresses().into_iter();
         all.filter(|address| PortKey::of(address) == port).cloned().collect()
     }

@@ -7,6 +7,7 @@ use sameport_policy::model::Address;
 use sameport_policy::traffic::{
     CanaryShare, SocketId, TrafficFacts, TrafficMember, TrafficPolicy, TrafficRules,
 };
+use sameport_sys::bpf::traffic::PreparedTraffic;
 use sameport_sys::proc::processors;
 use sameport_sys::socket::WorkerSocket;
 
@@ -37,6 +38,8 @@ pub(super) struct PoolTraffic {
     pub(super) released: BTreeSet<PortKey>,
     /// Ports whose policy was set again after another program had replaced it.
     pub(super) restored: BTreeMap<PortKey, Restored>,
+    /// Programs that were loaded before they are needed.
+    pub(super) prepared: BTreeMap<PortKey, PreparedTraffic>,
 }
 
 /// How often the policy of a port was set again.
@@ -72,6 +75,7 @@ impl PoolTraffic {
             left: BTreeSet::new(),
             released: BTreeSet::new(),
             restored: BTreeMap::new(),
+            prepared: BTreeMap::new(),
         }
     }
 

@@ -141,6 +141,7 @@ impl WorkerSockets {
         address: &Address,
         backlog: i32,
     ) -> Result<(), Errno> {
+        self.pool.prepare(PortKey::of(address));
         let is_held = self.pool.state().slots.held.holds(socket.inode());
         if !is_held {
             self.pool.find_rebound(self.start, caller.tid, address);

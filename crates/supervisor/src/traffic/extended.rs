@@ -3,30 +3,30 @@
 //! The state stays in the kernel while it has a member. A run that ends removes the states of its ports that
 //! have none; those of a killed run are removed by the next `run`, `steer`, `drain` or `status` that may.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use sameport_policy::capability::question::ProbeAnswer;
-use sameport_policy::membership::run_line::RunLine;
-use sameport_policy::model::{Address, Member, SocketState};
 use sameport_policy::traffic::{
     SocketId, SteeringTier, TrafficFacts, TrafficMember, TrafficPolicy, TrafficRules, decide,
 };
 use sameport_sys::bpf::traffic::{
-    MemberCounts, TrafficCounts, TrafficKey, TrafficOrder, TrafficState, check_extended_tier,
+    PreparedTraffic, TrafficCounts, TrafficError, TrafficKey, TrafficOrder, TrafficProgram,
+    TrafficState, check_extended_tier,
 };
 use sameport_sys::inspect::SocketQuery;
-use sameport_sys::proc::{ancestor_commands, processors};
-use sameport_sys::socket::{SocketAccess, WorkerSocket};
-use sameport_sys::{inspect, netns, probe, proc, process};
+use sameport_sys::proc::processors;
+use sameport_sys::socket::WorkerSocket;
+use sameport_sys::{inspect, netns, probe};
 
+use super::others::{KnownSocket, duplicate, known_sockets, other_members};
 use super::port_key::PortKey;
 use super::record::TrafficRecord;
-use crate::plan::PROGRAM;
-use crate::processes;
 
 /// How often a plan is decided anew because another process has changed the state meanwhile.
 const ATTEMPTS: u32 = 20;
+
+const NO_COOKIE: &str = "the network namespace has no cookie";
 
 const STEERED: &str = "another program selects its members; `sameport steer` with --replace puts a policy in \
                        its place";
@@ -115,11 +115,39 @@ pub(crate) fn counts(port: PortKey) -> Option<(TrafficRules, TrafficCounts)> {
     Some((recorded(&state)?.rules, state.snapshot()))
 }
 
-/// Makes the kernel follow the rules of a port. Says what had replaced them, if something had.
-pub(crate) fn steer(order: &PortOrder<'_>) -> Result<Option<String>, String> {
+/// Loads what the rules need on a port with groups on `addresses` addresses. It takes 50 to 500 ms, on a busy machine
+/// seconds: the caller has no lock.
+pub(crate) fn prepare(
+    port: PortKey,
+    rules: &TrafficRules,
+    addresses: usize,
+) -> Result<PreparedTraffic, String> {
+    let key = key(port).ok_or(NO_COOKIE)?;
+    let program = program_of(port, rules);
+    PreparedTraffic::load(key, program, addresses).map_err(|error| error.to_string())
+}
+
+/// The program that follows these rules.
+pub(crate) fn program_of(port: PortKey, rules: &TrafficRules) -> TrafficProgram {
+    let TrafficRules { policy, connection_ids, .. } = rules.followed(port.protocol);
+    TrafficProgram { protocol: port.protocol, policy, connection_ids }
+}
+
+/// Whether the state of a port has the program that follows these rules.
+pub(crate) fn has_program_for(port: PortKey, rules: &TrafficRules) -> bool {
+    let held = find(port).ok().flatten().as_ref().and_then(recorded);
+    held.is_some_and(|held| program_of(port, &held.rules) == program_of(port, rules))
+}
+
+/// Makes the kernel follow the rules of a port. Says what had replaced them, if something had. What is not
+/// `prepared` is loaded here.
+pub(crate) fn steer(
+    order: &PortOrder<'_>,
+    mut prepared: Option<PreparedTraffic>,
+) -> Result<Option<String>, String> {
     // Where others change the state all the time, the last decision is as good as any.
     for left in (0..ATTEMPTS).rev() {
-        if let Some(replaced) = try_to_steer(order, left == 0)? {
+        if let Some(replaced) = try_to_steer(order, &mut prepared, left == 0)? {
             return Ok(replaced);
         }
     }
@@ -127,10 +155,15 @@ pub(crate) fn steer(order: &PortOrder<'_>) -> Result<Option<String>, String> {
 }
 
 /// `None`: another process has changed the state since it was read. `anyway`: that does not matter.
-fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<Option<String>>, String> {
+fn try_to_steer(
+    order: &PortOrder<'_>,
+    prepared: &mut Option<PreparedTraffic>,
+    anyway: bool,
+) -> Result<Option<Option<String>>, String> {
     let found = find(order.port)?;
     let edition = found.as_ref().map(TrafficState::edition);
-    let record = found.as_ref().and_then(recorded);
+    let before = found.as_ref().and_then(|state| state.record().ok()).unwrap_or_default();
+    let record = TrafficRecord::read(&before);
     let drained = record.as_ref().map(|record| record.drained.clone()).unwrap_or_default();
     let owners = record.as_ref().map(|record| record.owners.clone()).unwrap_or_default();
     let held = record.map(|record| record.rules);
@@ -168,7 +201,7 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<Option<Str
         order.own.iter().map(|own| own.socket).chain(duplicates).collect();
     let replaced = found.as_ref().and_then(|state| replaced(state, &facts.members));
     let state = match found {
-        Some(state) if held.as_ref() == Some(&rules) && replaced.is_none() => {
+        Some(state) if held.as_ref() == Some(&rules) => {
             let applied = match edition.filter(|_| !anyway) {
                 Some(since) => state.apply_if_same(&plan, &sockets, since),
                 None => state.apply(&plan, &sockets).map(|()| true),
@@ -176,16 +209,30 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<Option<Str
             if !applied.map_err(|error| error.to_string())? {
                 return Ok(None);
             }
+            if replaced.is_some() {
+                state.attach_again(&plan, &sockets).map_err(|error| error.to_string())?;
+            }
             state
         }
         found => {
             if found.is_none() && !order.replaces && is_steered(order) {
                 return Err(STEERED.to_owned());
             }
+            let program = |rules: &TrafficRules| program_of(order.port, rules);
+            let same_program = held.is_some_and(|held| program(&held) == program(&rules));
             let record = TrafficRecord { rules, drained, owners }.text();
             let to = TrafficOrder { record: &record, plan: &plan, sockets: &sockets };
-            let key = key(order.port).ok_or("the network namespace has no cookie")?;
-            TrafficState::install(key, to, false).map_err(|error| error.to_string())?
+            let amended = found.filter(|_| same_program && replaced.is_none());
+            let done = match amended {
+                Some(state) => amend(state, to, &before)?,
+                None => {
+                    let key = key(order.port).ok_or(NO_COOKIE)?;
+                    let made = TrafficState::install_prepared(key, to, prepared.take());
+                    Some(made.map_err(|error| error.to_string())?)
+                }
+            };
+            let Some(state) = done else { return Ok(None) };
+            state
         }
     };
     let cookie = |inode: u64| {
@@ -196,48 +243,25 @@ fn try_to_steer(order: &PortOrder<'_>, anyway: bool) -> Result<Option<Option<Str
     Ok(Some(replaced))
 }
 
+/// `None`: another process has changed the state since its record was read.
+fn amend(
+    state: TrafficState,
+    to: TrafficOrder<'_>,
+    before: &str,
+) -> Result<Option<TrafficState>, String> {
+    match state.amend(to, before) {
+        Ok(true) => Ok(Some(state)),
+        Ok(false) | Err(TrafficError::Changed) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// What selects the members of a port in place of its state: any process with a socket of the group, or a
 /// duplicate of one, can attach a program. `None` also without the rights to see it.
 fn replaced(state: &TrafficState, members: &[TrafficMember]) -> Option<String> {
     let sockets: Vec<SocketId> = members.iter().map(|member| member.socket).collect();
     let first = state.replaced(&sockets).ok()?.into_iter().next()?;
     first.program.map(|program| program.to_string())
-}
-
-/// The processes with a socket in the groups that are not of this run, such as `python3 (pid 4711)`.
-pub(crate) fn strangers(port: PortKey, own: &[TrafficMember]) -> Vec<String> {
-    let own: Vec<&TrafficMember> = own.iter().collect();
-    let others = other_members(port, &own, &BTreeMap::new());
-    let outside = others.into_iter().filter(|(_, other)| other.run.is_none());
-    let mut names: Vec<String> = outside
-        .map(|(seen, other)| match other.pid {
-            Some(pid) => {
-                let program = proc::program_name(pid).unwrap_or_else(|| "?".to_owned());
-                format!("{program} (pid {pid}, uid {})", seen.socket.uid)
-            }
-            None => format!("a process that is not seen (uid {})", seen.socket.uid),
-        })
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// What a state says of a socket.
-#[derive(Debug, Clone, Copy)]
-struct KnownSocket {
-    /// Whether it can be chosen.
-    admitted: bool,
-    canary: bool,
-}
-
-/// The sockets of a state, by cookie.
-fn known_sockets(state: &TrafficState) -> BTreeMap<u64, KnownSocket> {
-    let of = |it: MemberCounts| {
-        let known = KnownSocket { admitted: it.admitted, canary: it.canary };
-        it.cookies.into_iter().map(move |cookie| (cookie, known))
-    };
-    state.snapshot().members.into_iter().flat_map(of).collect()
 }
 
 /// The members of the port's groups that are not of this run.
@@ -255,89 +279,6 @@ fn others(order: &PortOrder<'_>, known: &BTreeMap<u64, KnownSocket>) -> Vec<Othe
         OtherMember { member, socket }
     });
     found.collect()
-}
-
-/// Without a member of others the kernel is asked once, for a list without owners.
-fn other_members(
-    port: PortKey,
-    own: &[&TrafficMember],
-    known: &BTreeMap<u64, KnownSocket>,
-) -> Vec<(Member, TrafficMember)> {
-    let query = SocketQuery::only(port.protocol).on(port.port);
-    let addresses: BTreeSet<&Address> = own.iter().map(|member| &member.address).collect();
-    let inodes: BTreeSet<u64> = own.iter().map(|member| member.socket.inode).collect();
-    let is_other = |address: &Address, inode: u64, cookie: u64, state: SocketState| {
-        state == SocketState::Waiting
-            && !inodes.contains(&inode)
-            && (addresses.contains(address) || known.contains_key(&cookie))
-    };
-    let listed = inspect::list_without_owners(&query).unwrap_or_default();
-    if !listed.iter().any(|it| is_other(&it.address, it.inode, it.cookie, it.state)) {
-        return Vec::new();
-    }
-    let members = inspect::list_sockets(&query).map(|seen| seen.members).unwrap_or_default();
-    let others = members.into_iter().filter(|member| {
-        let it = &member.socket;
-        is_other(&it.address, it.inode, it.cookie, it.state)
-    });
-    let described = others.map(|member| {
-        // One that the state does not have yet is a newcomer.
-        let newcomer = KnownSocket { admitted: true, canary: false };
-        let known = known.get(&member.socket.cookie).copied().unwrap_or(newcomer);
-        let described = describe(&member, known);
-        (member, described)
-    });
-    described.collect()
-}
-
-/// A member of another run as the facts have it.
-fn describe(member: &Member, known: KnownSocket) -> TrafficMember {
-    let socket = &member.socket;
-    let id = SocketId { inode: socket.inode, cookie: Some(socket.cookie) };
-    let mut pids: Vec<i32> = member.processes.iter().map(|process| process.pid).collect();
-    // The supervisor of another run has its sockets open too, and its pid is the lower one.
-    let number_of = |pid: &i32| process::env_value(*pid, processes::WORKER);
-    if let Some(at) = pids.iter().position(|pid| number_of(pid).is_some()) {
-        pids.swap(0, at);
-    }
-    let first = pids.first().copied();
-    let line = first.and_then(|pid| {
-        ancestor_commands(pid, PROGRAM).find_map(|command| RunLine::read(&command.words))
-    });
-    let variable = |name| first.and_then(|pid| process::env_value(pid, name));
-    let text = |value: Vec<u8>| String::from_utf8(value).ok();
-    TrafficMember {
-        pid: first,
-        others: pids.iter().skip(1).copied().collect(),
-        run: line.as_ref().and_then(|line| line.name.clone()),
-        group: line.and_then(|line| line.group),
-        worker: variable(processes::WORKER).and_then(text).and_then(|text| text.parse().ok()),
-        admitted: known.admitted,
-        canary: known.canary,
-        ..TrafficMember::new(id, socket.address.clone())
-    }
-}
-
-/// A duplicate of a socket, from a process that has it open.
-fn duplicate(member: &Member) -> Option<WorkerSocket> {
-    let pids: Vec<i32> = member.processes.iter().map(|process| process.pid).collect();
-    of_processes(&HashSet::from([member.socket.inode]), &pids).pop().map(|(socket, _)| socket)
-}
-
-/// Duplicates of these sockets, each from one of these processes.
-pub(crate) fn of_processes(inodes: &HashSet<u64>, pids: &[i32]) -> Vec<(WorkerSocket, i32)> {
-    let open = inspect::descriptors_of(inodes, pids);
-    let first = |(inode, open): (u64, Vec<inspect::OpenDescriptor>)| {
-        open.into_iter().find_map(|open| {
-            match WorkerSocket::from_thread(open.pid, open.descriptor) {
-                Ok(SocketAccess::Socket(socket)) if socket.inode() == inode => {
-                    Some((socket, open.pid))
-                }
-                _ => None,
-            }
-        })
-    };
-    open.into_iter().filter_map(first).collect()
 }
 
 /// Whether another program selects the members of a group of the run.

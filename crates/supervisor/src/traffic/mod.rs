@@ -6,6 +6,7 @@
 
 pub(crate) mod extended;
 pub(crate) mod listens;
+pub(crate) mod others;
 pub(crate) mod outside;
 mod port_key;
 mod record;

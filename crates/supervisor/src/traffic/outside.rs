@@ -8,7 +8,7 @@ use sameport_sys::inspect;
 use sameport_sys::inspect::SocketQuery;
 
 use super::extended::{PortOrder, SteeredSocket};
-use super::{PortKey, RunTraffic, extended};
+use super::{PortKey, RunTraffic, extended, others};
 
 /// The ports of a run.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl OutsidePorts {
         let listed = inspect::list_without_owners(&query).unwrap_or_default();
         let waiting = listed.iter().filter(|socket| socket.state == SocketState::Waiting);
         let inodes: HashSet<u64> = waiting.map(|socket| socket.inode).collect();
-        let found = extended::of_processes(&inodes, pids);
+        let found = others::of_processes(&inodes, pids);
         let own = found.iter().filter_map(|(socket, pid)| {
             let listed = listed.iter().find(|it| it.inode == socket.inode())?;
             let id = SocketId { inode: listed.inode, cookie: socket.cookie().ok() };
@@ -58,7 +58,7 @@ impl OutsidePorts {
         let (replaces, is_ready, holds_newcomers) = (false, true, false);
         let order =
             PortOrder { port, rules, claims, replaces, own, is_ready, holds_newcomers, probes };
-        match extended::steer(&order) {
+        match extended::steer(&order, None) {
             Ok(_) => {
                 self.steered.insert(port);
                 None

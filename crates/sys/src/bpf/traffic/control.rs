@@ -1,11 +1,10 @@
-//! Making, changing and removing states.
+//! Changing and removing states.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 
-use sameport_policy::model::Protocol;
 use sameport_policy::traffic::plan::TrafficPlan;
 
 use super::available::check_extended_tier;
@@ -13,9 +12,9 @@ use super::error::{TrafficError, TrafficResult};
 use super::layout::{self, HELD_BACK, LANES, control, counter};
 use super::object::{self, Choice};
 use super::pins::{self, TrafficKey, TrafficLock};
+use super::prepared::TrafficProgram;
 use super::state::TrafficState;
 use crate::bpf::pin_dir;
-use crate::cgroup::Cgroup;
 use crate::socket::worker_socket::WorkerSocket;
 
 /// What holds for a port: the user's words, which are kept as they are, and the plan.
@@ -66,66 +65,6 @@ impl TrafficState {
             // On failure the next command tries again.
             let _ = remove_memberless(None);
         }
-    }
-
-    /// Makes a state, or gives a present one another policy, and has the kernel follow it. What is at the
-    /// path and not of this version is removed with `replace`, else it is an error. The programs of the
-    /// groups are replaced: the caller has to ask `GroupPosition::steered` before.
-    ///
-    /// # Errors
-    ///
-    /// See [`TrafficError`]. The state is complete or absent, also if the process is killed.
-    pub fn install(key: TrafficKey, order: TrafficOrder<'_>, replace: bool) -> TrafficResult<Self> {
-        Self::install_locked(key, order, replace, |_| Ok(()))
-    }
-
-    /// The same, unless the words of the user are no longer those that were read `before`; `None`: there was no
-    /// state. Two commands at once each decide from what the other has done.
-    ///
-    /// # Errors
-    ///
-    /// [`TrafficError::Changed`], and those of [`install`](Self::install).
-    pub fn install_over(
-        key: TrafficKey,
-        order: TrafficOrder<'_>,
-        replace: bool,
-        before: Option<&str>,
-    ) -> TrafficResult<Self> {
-        Self::install_locked(key, order, replace, |found| {
-            let now = found.map(Self::record).transpose()?;
-            if now.as_deref() == before { Ok(()) } else { Err(TrafficError::Changed) }
-        })
-    }
-
-    fn install_locked(
-        key: TrafficKey,
-        order: TrafficOrder<'_>,
-        replace: bool,
-        check: impl Fn(Option<&Self>) -> TrafficResult<()>,
-    ) -> TrafficResult<Self> {
-        crate::bpf::pin_dir::ensure_bpffs()?;
-        let lock = TrafficLock::take()?;
-        lock.sweep()?;
-        remove_memberless(Some(key))?;
-        let found = match Self::find(key) {
-            Err(TrafficError::OtherLayout(path) | TrafficError::NotOurs(path)) if replace => {
-                remove_path(&path)?;
-                None
-            }
-            found => found?,
-        };
-        check(found.as_ref())?;
-        if let Some(state) = found {
-            state.change(order)?;
-            return Ok(state);
-        }
-        let unfinished = pins::create_unfinished()?;
-        let state = fill(key, order, &unfinished);
-        if state.is_err() {
-            // The error that follows says more than one of the removal.
-            let _ = pin_dir::remove(&unfinished);
-        }
-        state
     }
 
     /// Changes with each member that comes or goes, and with each change of the plan or the record. What is read
@@ -183,7 +122,7 @@ impl TrafficState {
         self.switch(plan, sockets, || ())?;
         if self.lanes() != lanes {
             // A group on another address.
-            self.choose(plan, &self.directory, sockets)?;
+            self.choose(plan, &self.directory, sockets, &[])?;
         }
         Ok(())
     }
@@ -237,10 +176,20 @@ impl TrafficState {
         Ok(true)
     }
 
-    /// Follows another order, with another policy.
-    fn change(&self, order: TrafficOrder<'_>) -> TrafficResult<()> {
+    /// Attaches the programs of the state again, to groups that another program steers now.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrafficError`].
+    pub fn attach_again(&self, plan: &TrafficPlan, sockets: &[&WorkerSocket]) -> TrafficResult<()> {
+        let _lock = TrafficLock::take()?;
+        self.choose(plan, &self.directory, sockets, &[])
+    }
+
+    /// Follows another order, with another policy, whose programs are these.
+    pub(super) fn change(&self, order: TrafficOrder<'_>, choices: &[Choice]) -> TrafficResult<()> {
         self.switch(order.plan, order.sockets, || ())?;
-        self.choose(order.plan, &self.directory, order.sockets)?;
+        self.choose(order.plan, &self.directory, order.sockets, choices)?;
         self.write_record(order.record)?;
         self.restart_counts();
         Ok(())
@@ -254,12 +203,14 @@ impl TrafficState {
         }
     }
 
-    /// Attaches the program of the policy to every group that one of these sockets is in.
-    fn choose(
+    /// Attaches the program of the policy to every group that one of these sockets is in. `choices`: programs of
+    /// the first addresses for another policy; without them, those that are pinned still follow the policy.
+    pub(super) fn choose(
         &self,
         plan: &TrafficPlan,
         directory: &Path,
         sockets: &[&WorkerSocket],
+        choices: &[Choice],
     ) -> TrafficResult<()> {
         let queue = object::queue_offsets().ok();
         let numbers = self.numbers();
@@ -274,9 +225,23 @@ impl TrafficState {
             };
             let Some(socket) = sockets.iter().find(in_lane) else { continue };
             let number = u32::try_from(lane).unwrap_or(0);
-            let choice = Choice::load(plan, number, queue, directory)?;
+            let path = directory.join(format!("choose_{lane}"));
+            if choices.is_empty()
+                && let Some(choice) = Choice::pinned(&path)
+            {
+                choice.attach(socket)?;
+                continue;
+            }
+            let loaded;
+            let choice = match choices.get(lane) {
+                Some(choice) => choice,
+                None => {
+                    loaded = Choice::load(TrafficProgram::of(plan), number, queue, directory)?;
+                    &loaded
+                }
+            };
             choice.attach(socket)?;
-            choice.pin(&directory.join(format!("choose_{lane}")))?;
+            choice.pin(&path)?;
         }
         Ok(())
     }
@@ -331,44 +296,9 @@ impl TrafficState {
     }
 }
 
-/// Fills a directory and gives it its name, and only then changes the groups.
-fn fill(
-    key: TrafficKey,
-    order: TrafficOrder<'_>,
-    unfinished: &Path,
-) -> TrafficResult<TrafficState> {
-    // Makes the maps.
-    let cgroup = Cgroup::first()?;
-    object::count(&cgroup, unfinished, key.protocol)?;
-    object::make_maps(order.plan, unfinished)?;
-    let state = TrafficState::open(key, unfinished.to_owned())?.ok_or(TrafficError::NoMember)?;
-    state.begin();
-    state.write_record(order.record)?;
-    state.adopt(order.plan, order.sockets)?;
-    if state.lanes() == 0 {
-        return Err(TrafficError::NoMember);
-    }
-    state.follow(order.plan)?;
-    pins::finish(unfinished, key)?;
-    let state = state.moved_to(key.path());
-    // Without the count the policies of counts favour members with old connections.
-    if key.protocol == Protocol::Tcp {
-        let _ = state.count_existing();
-    }
-    if let Err(error) = state.choose(order.plan, &key.path(), order.sockets) {
-        // As if nothing had been.
-        for socket in order.sockets {
-            let _ = socket.stop_steering();
-        }
-        let _ = pin_dir::remove(&key.path());
-        return Err(error);
-    }
-    Ok(state)
-}
-
 /// Removes the states of other ports whose last member has gone. Its group has gone with it, and the program
 /// with the group.
-fn remove_memberless(kept: Option<TrafficKey>) -> TrafficResult<()> {
+pub(super) fn remove_memberless(kept: Option<TrafficKey>) -> TrafficResult<()> {
     for state in memberless()?.into_iter().filter(|state| Some(state.key) != kept) {
         pin_dir::remove(&state.directory)?;
     }
@@ -382,7 +312,7 @@ fn memberless() -> TrafficResult<Vec<TrafficState>> {
 }
 
 /// Removes a directory of pins, or a pin.
-fn remove_path(path: &Path) -> TrafficResult<()> {
+pub(super) fn remove_path(path: &Path) -> TrafficResult<()> {
     if std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir()) {
         return Ok(pin_dir::remove(path)?);
     }

@@ -8,7 +8,6 @@ use aya::include_bytes_aligned;
 use rustix::thread::CapabilitySet;
 use sameport_policy::model::Protocol;
 use sameport_policy::traffic::model::TrafficPolicy;
-use sameport_policy::traffic::plan::TrafficPlan;
 
 use crate::bpf::attach_error::AttachError;
 use crate::bpf::object_calls::{link_to_cgroup, pin};
@@ -18,12 +17,14 @@ use crate::bpf::socket_iter::kernel_offsets;
 use crate::bpf::syscall::{
     BPF_CGROUP_INET_SOCK_RELEASE, BPF_CGROUP_SOCK_OPS, BPF_PROG_TYPE_CGROUP_SOCK,
     BPF_PROG_TYPE_SK_REUSEPORT, BPF_PROG_TYPE_SOCK_OPS, BPF_SK_REUSEPORT_SELECT_OR_MIGRATE,
+    open_pinned,
 };
 use crate::cgroup::Cgroup;
 use crate::process::capability;
 use crate::socket::worker_socket::WorkerSocket;
 
 use super::error::TrafficError;
+use super::prepared::TrafficProgram;
 
 pub(super) static CHOICE: &[u8] = include_bytes_aligned!("../../../bpf/traffic.bpf.o");
 pub(super) static COUNT: &[u8] = include_bytes_aligned!("../../../bpf/traffic_count.bpf.o");
@@ -65,18 +66,24 @@ pub(super) fn queue_offsets() -> io::Result<QueueOffsets> {
 }
 
 /// The program that chooses among the members of one lane.
+#[derive(Debug)]
 pub(super) struct Choice(OwnedFd);
 
 impl Choice {
     /// Loads it over the maps that are pinned in this directory.
     pub(super) fn load(
-        plan: &TrafficPlan,
+        program: TrafficProgram,
         lane: u32,
         queue: Option<QueueOffsets>,
         maps: &Path,
     ) -> Result<Self, AttachError> {
         let (kind, attach_type) = (BPF_PROG_TYPE_SK_REUSEPORT, BPF_SK_REUSEPORT_SELECT_OR_MIGRATE);
-        object(plan, lane, queue, maps)?.load("choose", kind, attach_type).map(Self)
+        object(program, lane, queue, maps)?.load("choose", kind, attach_type).map(Self)
+    }
+
+    /// The one that is pinned here; `None` if there is none.
+    pub(super) fn pinned(path: &Path) -> Option<Self> {
+        open_pinned(path).ok().map(Self)
     }
 
     /// Replaces the program of the socket's group.
@@ -101,26 +108,26 @@ impl Choice {
 }
 
 /// Makes the maps that only a choice uses.
-pub(super) fn make_maps(plan: &TrafficPlan, maps: &Path) -> Result<(), AttachError> {
-    object(plan, 0, None, maps).map(drop)
+pub(super) fn make_maps(program: TrafficProgram, maps: &Path) -> Result<(), AttachError> {
+    object(program, 0, None, maps).map(drop)
 }
 
 fn object(
-    plan: &TrafficPlan,
+    program: TrafficProgram,
     lane: u32,
     queue: Option<QueueOffsets>,
     maps: &Path,
 ) -> Result<LoadedObject, AttachError> {
-    let is_udp = plan.protocol == Protocol::Udp;
+    let is_udp = program.protocol == Protocol::Udp;
     // A datagram socket has no accept queue.
     let queue = queue.filter(|_| !is_udp);
     let [selected, queued, limit] = queue.unwrap_or_default();
     let constants = [
-        ("policy", number(plan.policy)),
+        ("policy", number(program.policy)),
         ("lane", lane),
         ("reads_queue", queue.is_some().into()),
         ("is_udp", is_udp.into()),
-        ("reads_ids", plan.connection_ids.into()),
+        ("reads_ids", program.connection_ids.into()),
         ("at_selected", selected),
         ("at_queued", queued),
         ("at_limit", limit),

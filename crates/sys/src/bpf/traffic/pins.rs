@@ -4,7 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use sameport_policy::model::Protocol;
 
 use super::error::{TrafficError, TrafficResult};
@@ -98,9 +101,7 @@ impl TrafficLock {
     pub(super) fn sweep(&self) -> PinResult<()> {
         for path in pin_dir::list(Path::new(TRAFFIC))? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(owner) = name.strip_prefix(UNFINISHED) else { continue };
-            // Only the process with the lock fills one, so that each is of a dead process or of this one.
-            if owner != own_name()? {
+            if name.starts_with(UNFINISHED) && !is_filled(&path) {
                 pin_dir::remove(&path)?;
             }
         }
@@ -121,14 +122,23 @@ fn own_name() -> PinResult<String> {
     Ok(owner.to_string())
 }
 
-/// Creates the directory that this process fills.
-pub(super) fn create_unfinished() -> PinResult<PathBuf> {
-    let path = Path::new(TRAFFIC).join(format!("{UNFINISHED}{}", own_name()?));
-    if path.exists() {
-        pin_dir::remove(&path)?;
-    }
+/// Creates a directory that this process fills while it has the lock of the file that it gets. `lock`: nobody sweeps
+/// between both.
+pub(super) fn create_unfinished(_lock: &TrafficLock) -> PinResult<(PathBuf, File)> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = Path::new(TRAFFIC).join(format!("{UNFINISHED}{}-{number}", own_name()?));
     pin_dir::create(&path)?;
-    Ok(path)
+    let directory = File::open(&path).map_err(failed("open", &path))?;
+    let locked = flock(&directory, FlockOperation::NonBlockingLockExclusive);
+    locked.map_err(|errno| failed("flock", &path)(errno.into()))?;
+    Ok((path, directory))
+}
+
+/// Whether a process fills this directory: it has its lock, which ends with the process, in whatever pid namespace.
+fn is_filled(path: &Path) -> bool {
+    let lock = |file| flock(file, FlockOperation::NonBlockingLockExclusive);
+    File::open(path).is_ok_and(|directory| lock(directory) == Err(Errno::WOULDBLOCK))
 }
 
 /// Gives a finished directory its name. Fails where something is there.
