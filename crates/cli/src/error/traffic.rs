@@ -54,7 +54,9 @@ impl From<Error> for Failure {
                     None => failure,
                 }
             }
-            Error::Rights { port, why, needs } => rights(&port, &why, &needs),
+            Error::Rights { port, why, needs, is_mount } => {
+                rights(&port, &why, &needs).hint(if is_mount { NO_BPFFS } else { EXTENDED_NEEDS })
+            }
             Error::Supervisor(name, error) => client_failure(&name, &error),
             Error::LastMember { port, member } => Self::failed(format!(
                 "{member} is the last member of {port} that gets new connections"
@@ -127,6 +129,10 @@ fn refused(port: &str, refusal: &TrafficRefusal) -> Failure {
     }
 }
 
+/// In a mount namespace without the BPF file system, or without the right to mount one.
+const NO_BPFFS: &str = "as root: `mount -t bpf bpf /sys/fs/bpf`, or do this where it is mounted: \
+                        `nsenter --mount --target 1`";
+
 /// eBPF is needed and not possible.
 fn rights(port: &str, why: &str, needs: &NeedOfRights) -> Failure {
     let reason = match needs {
@@ -141,7 +147,7 @@ fn rights(port: &str, why: &str, needs: &NeedOfRights) -> Failure {
         }
         NeedOfRights::Unseen => format!("{port} has programs of another user"),
     };
-    Failure::unsupported(format!("{reason}; only eBPF can steer them: {why}")).hint(EXTENDED_NEEDS)
+    Failure::unsupported(format!("{reason}; only eBPF can steer them: {why}"))
 }
 
 /// `drain --timeout` is over.

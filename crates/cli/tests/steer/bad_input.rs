@@ -249,3 +249,17 @@ time.sleep(1000)";
     }
     assert_eq!(fixture.shell(&format!("ls {PINS} 2>/dev/null || true")), "");
 }
+
+/// The hint is done, and then `steer` works.
+#[test]
+fn a_mount_namespace_without_the_bpf_file_system_is_told_what_to_do() {
+    let Some(fixture) = TrafficFixture::new("steer-no-bpffs") else { return };
+    let _members = fixture.members(2, &["127.0.0.1"]);
+    fixture.shell("mount -t tmpfs none /sys/fs/bpf && touch /sys/fs/bpf/other");
+    let advice = "mount -t bpf bpf /sys/fs/bpf";
+    let error = "no BPF file system can be mounted on /sys/fs/bpf";
+    fixture.fails(&format!("steer {PORT} random"), 3, error, &format!("as root: `{advice}`"));
+    fixture.shell(advice);
+    fixture.ok(&format!("steer {PORT} random"));
+    fixture.ok(&format!("steer {PORT} off"));
+}

@@ -315,6 +315,12 @@ fn a_run_without_held_sockets_is_steered_and_leaves_the_program_of_another() {
     let to = run.setup.address();
     assert!(eventually(|| all_serve(to, 2)).is_some(), "{}", run.supervisor.stderr());
     let port = run.setup.port;
+    // `status` and `steer` agree.
+    let status = run.status();
+    let is_steered = |it: &serde_json::Value| it["steered"] == true && it["held"] == false;
+    assert!(status["addresses"].as_array().unwrap().iter().all(is_steered), "{status}");
+    let shown = spawn_process(run.setup.command(&["steer", &port.to_string()])).wait().stdout;
+    assert!(shown.contains("in force") && !shown.contains("does not say"), "{shown}");
     run.stop();
     assert!(pins(port).is_empty(), "{:?}", pins(port));
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use sameport_policy::model::Address;
 
 use super::{PoolState, SocketPool};
+use crate::traffic::{PortKey, extended};
 
 /// One address of the run.
 #[derive(Debug)]
@@ -39,7 +40,8 @@ impl SocketPool {
                 waiting: 0,
                 limit: 0,
                 not_held: reason(),
-                not_steered: reason(),
+                // A state of eBPF follows the workers also without their sockets.
+                not_steered: reason().filter(|_| !extended::exists(PortKey::of(address))),
                 unused: false,
             });
         }

@@ -30,7 +30,7 @@ pub(crate) enum Error {
     /// The only socket does not let others join.
     NotShared { port: String, holder: Box<Holder> },
     /// eBPF is needed and not possible.
-    Rights { port: String, why: String, needs: NeedOfRights },
+    Rights { port: String, why: String, needs: NeedOfRights, is_mount: bool },
     /// The members have ended meanwhile.
     Vanished(String),
     /// Other commands change the policy all the time.

@@ -21,7 +21,11 @@ pub(super) fn state_error(port: &PortMembers, error: TrafficError) -> Error {
             AttachError::NotPermitted(..) | AttachError::Kernel(_) | AttachError::LockedDown,
         )
         | TrafficError::Pin(PinError::NotPermitted(..) | PinError::NoFileSystem(_)) => {
-            no_rights(port, &error.to_string())
+            let is_mount = matches!(
+                &error,
+                TrafficError::Pin(PinError::NoFileSystem(_) | PinError::NotPermitted("mount", ..))
+            );
+            Error::Rights { port: port.name(), why: error.to_string(), needs: need(port), is_mount }
         }
         error => Error::State { port: port.name(), error: Box::new(error) },
     }
@@ -35,7 +39,7 @@ fn is_gone(error: &std::io::Error) -> bool {
 
 /// Why the kernel's state cannot be changed.
 pub(super) fn no_rights(port: &PortMembers, why: &str) -> Error {
-    Error::Rights { port: port.name(), why: why.to_owned(), needs: need(port) }
+    Error::Rights { port: port.name(), why: why.to_owned(), needs: need(port), is_mount: false }
 }
 
 /// Why no supervisor can do it.

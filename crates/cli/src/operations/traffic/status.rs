@@ -49,10 +49,13 @@ pub(super) fn of_port(port: &PortMembers) -> TrafficStatus {
     let Some(run) = OnlyRun::of(port) else { return of_kernel(port) };
     run.status().unwrap_or_else(|_| {
         let mut status = of_kernel(port);
-        status.remarks.push(format!(
-            "the supervisor of {} does not say what holds: `sameport status {0}` shows why",
-            run.name()
-        ));
+        // A run that does not hold its sockets (--no-hold) has a state that says it.
+        if status.tier.is_none() {
+            status.remarks.push(format!(
+                "the supervisor of {} does not say what holds: `sameport status {0}` shows why",
+                run.name()
+            ));
+        }
         status
     })
 }
