@@ -101,7 +101,7 @@ fn live(args: &Args, sameport: &Path, home: &Path) -> Result<Vec<DayFigures>, Be
         };
         let requests = args.requests.div_ceil(args.days);
         let day = Day { variant, changed: 3, requests, pause: args.pause };
-        let counts = story::live(&parts, day, &mut |step, counts| {
+        let counts = story::run_day(&parts, day, &mut |step, counts| {
             progress(&format!("day {number}: {step}: {counts:?}"));
         })?;
         let Variant { http_check, keeps_alive } = variant;

@@ -64,7 +64,7 @@ pub(crate) struct HandoverState {
     pub traffic: HandoverTraffic,
     #[serde(flatten)]
     pub lifecycle: HandoverLifecycle,
-    /// Time since the begin of the run.
+    /// Time since the beginning of the run.
     pub clock: Duration,
     #[serde(flatten)]
     pub startup: StartupRecord,

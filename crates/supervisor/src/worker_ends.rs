@@ -89,7 +89,7 @@ impl WorkerEnds {
         if matches!(self.log, WorkerOutput::Inherited | WorkerOutput::Prefixed { .. }) {
             return;
         }
-        // After a `reexec` the begin is not known: the worker was ready.
+        // After a `reexec` the beginning is not known: the worker was ready.
         let unknown = LoggedInstance { size: 0, since: 0, was_ready: true };
         let logged = self.logged.remove(&start).unwrap_or(unknown);
         if was_told && logged.was_ready {

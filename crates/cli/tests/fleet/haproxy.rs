@@ -50,7 +50,7 @@ fn a_day_loses_nothing(test: &str, variant: Variant, changed: usize) {
     let Some(parts) = parts(test) else { return };
     let day = Day { variant, changed, requests: REQUESTS, pause: 4_000 };
     let mut steps = Vec::new();
-    let counts = story::live(&parts, day, &mut |step, counts| {
+    let counts = story::run_day(&parts, day, &mut |step, counts| {
         steps.push(format!("{step}: {counts:?}"));
     });
     let counts = counts.unwrap_or_else(|error| panic!("{steps:#?}\n{error}"));

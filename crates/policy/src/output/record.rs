@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 2026-11-30T21:55:25.123Z web.2 | the text of a line
-//! 2026-11-30T21:55:25.124Z web.2 + the begin of a long one, or a line without its end
+//! 2026-11-30T21:55:25.124Z web.2 + the beginning of a long one, or a line without its end
 //! ```
 //!
 //! The bytes of the text are the worker's. A worker's output is therefore its texts in order, with a newline after

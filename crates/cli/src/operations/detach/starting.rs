@@ -1,4 +1,4 @@
-//! A supervisor that is started in the background, up to the begin of its run.
+//! A supervisor that is started in the background, up to the beginning of its run.
 
 use std::env;
 use std::ffi::{OsStr, OsString};

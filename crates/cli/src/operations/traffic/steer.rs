@@ -1,4 +1,4 @@
-//! `steer` and the begin of `drain`: what a user wants becomes a request to a supervisor, or a change of the
+//! `steer` and the beginning of `drain`: what a user wants becomes a request to a supervisor, or a change of the
 //! kernel's state.
 
 use std::collections::BTreeSet;

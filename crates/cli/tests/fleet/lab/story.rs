@@ -23,16 +23,16 @@ const ANNOUNCED: &str = "1s";
 /// # Errors
 ///
 /// The first step that failed, with the output of everything. A lost request is no error.
-pub(crate) fn live(
+pub(crate) fn run_day(
     parts: &Parts,
     day: Day,
     progress: &mut dyn FnMut(&str, &Counts),
 ) -> Result<Counts, String> {
     let mut lab = Lab::start(parts, day.variant)?;
     let clients = Clients::start(parts, &lab.balancer, day.pause)?;
-    let lived = steps(&mut lab, parts, &clients, day, progress);
+    let done = steps(&mut lab, parts, &clients, day, progress);
     let counts = clients.end();
-    lived.and(counts).map_err(|error| {
+    done.and(counts).map_err(|error| {
         let machines: String = lab.machines.iter().map(Machine::log).collect();
         format!("{error}\n{machines}{}", lab.balancer.log())
     })
