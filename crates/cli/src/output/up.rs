@@ -9,6 +9,17 @@ use super::json::{line as json_line, object};
 use crate::error::Failure;
 use crate::operations::up::{ServiceResult, copies};
 
+/// What steps do, or have done. The number of workers is there once, also if an upgrade and a change of the
+/// number come together.
+fn steps_text(changes: &[ServiceChange], spec: &ServiceSpec) -> String {
+    let has_number = changes.iter().any(|it| matches!(it, ServiceChange::Scale(..)));
+    let texts = changes.iter().map(|change| match change {
+        ServiceChange::Upgrade(parts) if has_number => format!("upgrade ({})", list(parts)),
+        change => step_text(change, spec),
+    });
+    texts.collect::<Vec<_>>().join(", ")
+}
+
 /// `2 to 4 workers`: what a step does, or has done.
 fn step_text(change: &ServiceChange, spec: &ServiceSpec) -> String {
     let workers = count(copies(spec));
@@ -66,20 +77,19 @@ pub(crate) fn planned_line(spec: &ServiceSpec, changes: &[ServiceChange]) -> Str
     if changes.is_empty() {
         return format!("{name}: as written, {}", count(copies(spec)));
     }
-    let steps: Vec<String> = changes.iter().map(|it| step_text(it, spec)).collect();
     let refuses =
         |change: &ServiceChange| matches!(change, ServiceChange::Restart { is_served: true, .. });
     let loss = match changes.iter().any(refuses) {
         true => "; clients are refused meanwhile".to_owned(),
         false => loss_text(changes, &[]),
     };
-    format!("{name}: {}{loss}", steps.join(", "))
+    format!("{name}: {}{loss}", steps_text(changes, spec))
 }
 
 /// The line of a service whose steps are done.
 pub(crate) fn done_line(spec: &ServiceSpec, result: &ServiceResult) -> String {
-    let steps: Vec<String> = result.done.iter().map(|it| step_text(it, spec)).collect();
-    format!("{}: {}{}", spec.name, steps.join(", "), loss_text(&result.done, &result.cut))
+    let steps = steps_text(&result.done, spec);
+    format!("{}: {steps}{}", spec.name, loss_text(&result.done, &result.cut))
 }
 
 /// One line of JSON about a service. `state`: `as-written`, `planned`, `done`, `failed`, `refused`, `not-in-file`,

@@ -39,12 +39,12 @@ fn an_edit_and_up_again_lose_no_connection() {
             &[
                 ("[NAME]\nSERVER]\nworkers = 3\n", "NAME: 2 to 3 workers, nothing lost"),
                 (
-                    "[NAME]\nSERVER, \"new\"]\nworkers = 3\n",
-                    "NAME: upgrade (command), 3 workers, nothing lost",
+                    "[NAME]\nSERVER, \"new\"]\nworkers = 4\n",
+                    "NAME: upgrade (command), 3 to 4 workers, nothing lost",
                 ),
                 (
                     "[NAME]\nSERVER, \"new\"]\nworkers = 2\nready = \"tcp\"\n",
-                    "NAME: options (ready), 3 to 2 workers, nothing lost",
+                    "NAME: options (ready), 4 to 2 workers, nothing lost",
                 ),
                 (
                     "[NAME]\nSERVER, \"new\"]\nworkers = 2\nready = \"tcp\"\nenv = { MODE = \"one\" }\n",
@@ -69,6 +69,18 @@ fn an_edit_and_up_again_lose_no_connection() {
         assert!(project.answer().contains(" unset 1"), "{}", project.answer());
         project.down();
     }
+}
+
+/// `--no-wait` starts a service with variables once: a worker that does not listen yet has them.
+#[test]
+fn variables_of_a_worker_that_starts_are_as_written() {
+    let test = "variables_of_a_worker_that_starts_are_as_written";
+    let Some(project) = Project::new(User::Current, test) else { return };
+    project.write("[NAME]\ncommand = [\"sleep\", \"1000\"]\nenv = { MODE = \"one\" }\n");
+    let line = |text: &str| format!("{}: {text}\n", project.name);
+    assert_eq!(project.up(&["--no-wait"]).stdout, line("start, 1 worker"));
+    assert_eq!(project.up(&["--no-wait"]).stdout, line("as written, 1 worker"));
+    project.down();
 }
 
 /// What was changed by hand is as it is written again.

@@ -120,7 +120,9 @@ impl NamedRun<'_> {
 
     /// What the run was started with.
     pub(super) fn run_start(&self) -> RunStart {
-        let launch = self.present_command().map(|command| command.launch.clone());
+        // Before a worker is ready nothing serves, and the workers that start have the first command.
+        let command = self.present_command().or(self.workers.commands.first());
+        let launch = command.map(|command| command.launch.clone());
         RunStart {
             arguments: self.options.arguments.clone(),
             directory: self.options.directory.clone().into(),
