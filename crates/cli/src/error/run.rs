@@ -131,7 +131,7 @@ impl From<&RunError> for Failure {
             RunError::ClaimName(ClaimError::InUse(owner)) => {
                 let owner = owner.map(|pid| format!(" by pid {pid}")).unwrap_or_default();
                 Self::failed(format!("this name is in use{owner}"))
-                    .hint("take another --name, or `sameport stop` that run first")
+                    .hint("`sameport restart` or `upgrade` replaces its workers, `stop` ends it; or take another --name")
             }
             RunError::ClaimName(why) => {
                 cannot(format!("no directory for the run's files: {why}"), own_directory())
