@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use sameport_policy::capability::question::ProbeAnswer;
+use sameport_policy::traffic::plan::TrafficPlan;
 use sameport_policy::traffic::{
     SocketId, SteeringTier, TrafficFacts, TrafficMember, TrafficPolicy, TrafficRules, decide,
 };
@@ -133,10 +134,14 @@ pub(crate) fn program_of(port: PortKey, rules: &TrafficRules) -> TrafficProgram 
     TrafficProgram { protocol: port.protocol, policy, connection_ids }
 }
 
+fn is_same_program(port: PortKey, one: &TrafficRules, other: &TrafficRules) -> bool {
+    program_of(port, one) == program_of(port, other)
+}
+
 /// Whether the state of a port has the program that follows these rules.
 pub(crate) fn has_program_for(port: PortKey, rules: &TrafficRules) -> bool {
     let held = find(port).ok().flatten().as_ref().and_then(recorded);
-    held.is_some_and(|held| program_of(port, &held.rules) == program_of(port, rules))
+    held.is_some_and(|held| is_same_program(port, &held.rules, rules))
 }
 
 /// Makes the kernel follow the rules of a port. Says what had replaced them, if something had. What is not
@@ -202,15 +207,9 @@ fn try_to_steer(
     let replaced = found.as_ref().and_then(|state| replaced(state, &facts.members));
     let state = match found {
         Some(state) if held.as_ref() == Some(&rules) => {
-            let applied = match edition.filter(|_| !anyway) {
-                Some(since) => state.apply_if_same(&plan, &sockets, since),
-                None => state.apply(&plan, &sockets).map(|()| true),
-            };
-            if !applied.map_err(|error| error.to_string())? {
+            let since = edition.filter(|_| !anyway);
+            if !apply(&state, &plan, &sockets, since, replaced.is_some())? {
                 return Ok(None);
-            }
-            if replaced.is_some() {
-                state.attach_again(&plan, &sockets).map_err(|error| error.to_string())?;
             }
             state
         }
@@ -218,8 +217,7 @@ fn try_to_steer(
             if found.is_none() && !order.replaces && is_steered(order) {
                 return Err(STEERED.to_owned());
             }
-            let program = |rules: &TrafficRules| program_of(order.port, rules);
-            let same_program = held.is_some_and(|held| program(&held) == program(&rules));
+            let same_program = held.is_some_and(|held| is_same_program(order.port, &held, &rules));
             let record = TrafficRecord { rules, drained, owners }.text();
             let to = TrafficOrder { record: &record, plan: &plan, sockets: &sockets };
             let amended = found.filter(|_| same_program && replaced.is_none());
@@ -241,6 +239,25 @@ fn try_to_steer(
     let probes = order.probes.iter().filter_map(|(port, inode)| Some((*port, cookie(*inode)?)));
     state.set_probes(&probes.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
     Ok(Some(replaced))
+}
+
+/// Follows another plan by the same rules. `false`: the state has changed `since` this edition.
+fn apply(
+    state: &TrafficState,
+    plan: &TrafficPlan,
+    sockets: &[&WorkerSocket],
+    since: Option<u32>,
+    is_replaced: bool,
+) -> Result<bool, String> {
+    let applied = match since {
+        Some(since) => state.apply_if_same(plan, sockets, since),
+        None => state.apply(plan, sockets).map(|()| true),
+    };
+    let applied = applied.map_err(|error| error.to_string())?;
+    if applied && is_replaced {
+        state.attach_again(plan, sockets).map_err(|error| error.to_string())?;
+    }
+    Ok(applied)
 }
 
 /// `None`: another process has changed the state since its record was read.

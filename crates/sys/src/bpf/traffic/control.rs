@@ -12,7 +12,7 @@ use super::error::{TrafficError, TrafficResult};
 use super::layout::{self, HELD_BACK, LANES, control, counter};
 use super::object::{self, Choice};
 use super::pins::{self, TrafficKey, TrafficLock};
-use super::prepared::TrafficProgram;
+use super::program::TrafficProgram;
 use super::state::TrafficState;
 use crate::bpf::pin_dir;
 use crate::socket::worker_socket::WorkerSocket;

@@ -7,7 +7,8 @@ use sameport_policy::model::Protocol;
 use super::control::{TrafficOrder, remove_memberless, remove_path};
 use super::error::{TrafficError, TrafficResult};
 use super::pins::{self, TrafficKey, TrafficLock};
-use super::prepared::{PreparedTraffic, TrafficProgram};
+use super::prepared::PreparedTraffic;
+use super::program::TrafficProgram;
 use super::state::TrafficState;
 use crate::bpf::pin_dir;
 

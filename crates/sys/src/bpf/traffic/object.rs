@@ -24,7 +24,7 @@ use crate::process::capability;
 use crate::socket::worker_socket::WorkerSocket;
 
 use super::error::TrafficError;
-use super::prepared::TrafficProgram;
+use super::program::TrafficProgram;
 
 pub(super) static CHOICE: &[u8] = include_bytes_aligned!("../../../bpf/traffic.bpf.o");
 pub(super) static COUNT: &[u8] = include_bytes_aligned!("../../../bpf/traffic_count.bpf.o");

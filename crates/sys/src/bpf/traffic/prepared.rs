@@ -8,36 +8,16 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use sameport_policy::model::Protocol;
-use sameport_policy::traffic::model::TrafficPolicy;
 use sameport_policy::traffic::plan::TrafficPlan;
 
 use super::error::TrafficResult;
 use super::layout::LANES;
 use super::object::{self, Choice};
 use super::pins::{self, TrafficKey, TrafficLock};
+use super::program::TrafficProgram;
 use super::state::TrafficState;
 use crate::bpf::pin_dir::{self, failed};
 use crate::cgroup::Cgroup;
-
-/// What a program is loaded for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrafficProgram {
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// The policy of the plan.
-    pub policy: TrafficPolicy,
-    /// Whether a datagram of QUIC goes where its connection id says.
-    pub connection_ids: bool,
-}
-
-impl TrafficProgram {
-    /// The program that follows this plan.
-    #[must_use]
-    pub fn of(plan: &TrafficPlan) -> Self {
-        Self { protocol: plan.protocol, policy: plan.policy, connection_ids: plan.connection_ids }
-    }
-}
 
 /// Programs for a port, and its maps if it had no state. Nothing is steered by them yet. What was not used is removed
 /// when it is dropped.
