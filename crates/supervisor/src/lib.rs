@@ -51,7 +51,7 @@ pub use error::{
 pub use event::{AnswerTrouble, ContestedTraffic, OutOfReach, Remark, RunEvent};
 pub use handover::{DETACHED, HANDOVER_FD, START_FD};
 pub use launch::{LaunchOptions, UserError, WorkerUser};
-pub use next_program::CHECK;
+pub use next_program::{CHECK, CHECK_DETACHED};
 pub use output::{LOG_WRITER, LogTarget, color_of, write_logs};
 pub use plan::{
     ChildrenMode, InterposerChoice, InterposerKind, KeptLog, NamedOptions, PROGRAM, PolicyChoice,

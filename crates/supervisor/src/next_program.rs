@@ -14,8 +14,12 @@ use crate::handover::SupervisorLine;
 use crate::plan::PROGRAM;
 use crate::termination::SIGKILL;
 
-/// The environment variable with which `run` checks its arguments, and starts nothing.
+/// The environment variable with which `run` checks its arguments, and starts nothing. Its value is
+/// [`CHECK_DETACHED`] if they are for a supervisor in the background.
 pub const CHECK: &str = "SAMEPORT_CHECK";
+
+/// See [`CHECK`].
+pub const CHECK_DETACHED: &str = "detached";
 
 /// Time limit for a program to print its version, or to check arguments.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,8 +55,12 @@ pub(crate) fn check_program(program: &Path) -> Result<(), String> {
 }
 
 /// Lets the program check the arguments of a run, which begins nothing. The error is what the program
-/// says about them, for the client.
-pub(crate) fn check_line(program: &Path, line: &SupervisorLine) -> Result<(), ControlReply> {
+/// says about them, for the client. `detached`: whether the run is in the background.
+pub(crate) fn check_line(
+    program: &Path,
+    line: &SupervisorLine,
+    detached: bool,
+) -> Result<(), ControlReply> {
     /// Most of what a program may say.
     const MOST: u64 = 16 * 1024;
     let mut command = Command::new(program);
@@ -61,7 +69,7 @@ pub(crate) fn check_line(program: &Path, line: &SupervisorLine) -> Result<(), Co
         .current_dir(&line.directory)
         .env_clear()
         .envs(line.environment.iter().map(|(name, value)| (name, value)))
-        .env(CHECK, "1")
+        .env(CHECK, if detached { CHECK_DETACHED } else { "1" })
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let failed = |error: String| ControlReply::failed(error, None);

@@ -6,6 +6,7 @@ use sameport_policy::model::name::RunName;
 use sameport_policy::spelling;
 use sameport_supervisor::control::client::ClientError;
 use sameport_sys::kept_log::LogDirectoryError;
+use sameport_sys::users::{effective_uid, user_name};
 use sameport_sys::{DirRefusal, Errno};
 
 use super::{Failure, client_failure};
@@ -62,7 +63,11 @@ pub(crate) fn logs_failure(name: &RunName, error: LogsError) -> Failure {
                     "`sameport status {name}` shows what is known of it; the output of a run with --detach or --log is kept"
                 )),
             };
-            Failure { message: format!("{}; its output was not kept", failure.message), hint, ..failure }
+            Failure {
+                message: format!("{}; its output was not kept", failure.message),
+                hint,
+                ..failure
+            }
         }
         LogsError::Client(error) => client_failure(name, &error),
         LogsError::PlainFile(path, option) => Failure::usage(format!(
@@ -77,7 +82,13 @@ pub(crate) fn logs_failure(name: &RunName, error: LogsError) -> Failure {
         .hint("open it yourself if you trust it"),
         LogsError::Read(path, error) => read_failure(&path, &error),
         LogsError::Journal(why, unit) => Failure::failed(format!("the journal of {unit}: {why}"))
-            .hint(format!("`systemctl status {unit}` shows the last lines; other users' need root or group systemd-journal")),
+            .hint(match effective_uid() {
+                0 => "`journalctl --verify` checks the journal's files".to_owned(),
+                uid => {
+                    let user = user_name(uid).unwrap_or_else(|| uid.to_string());
+                    format!("as root: sudo sameport logs {name} --user {user}")
+                }
+            }),
     }
 }
 

@@ -4,6 +4,7 @@
 mod full_disk;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod hostile;
 mod kept;
 mod killed;
 mod prefix;

@@ -1,7 +1,7 @@
 //! Output that is not kept: `logs` says where it goes, and what to do.
 
 use crate::harness::named_run::RunSetup;
-use crate::harness::spawn_process;
+use crate::harness::{User, spawn_process};
 use crate::run_with_kept_output::{KeptRun, user};
 
 const SERVER: &str = "echo hello; exec sleep 1000";
@@ -55,4 +55,20 @@ fn a_name_that_is_mistyped_is_answered_with_the_nearest() {
     assert_eq!(exited.code, 1, "{exited:?}");
     let hint = format!("did you mean `sameport logs {}`?", run.setup.name);
     assert!(exited.stderr.contains(&hint), "{exited:?}");
+}
+
+/// The sizes of files that nothing writes would be ignored.
+#[test]
+fn sizes_of_files_are_for_runs_in_the_background() {
+    let setup = RunSetup::new(User::Current);
+    for (option, value) in [("--log-size", "1M"), ("--log-files", "3")] {
+        let command = setup.run_command(&[option, value], &["sh", "-c", "exit 9"]);
+        let exited = spawn_process(command).wait();
+        assert_eq!(exited.code, 2, "{exited:?}");
+        let why = format!("error: {option} is for --detach");
+        assert!(exited.stderr.contains(&why) && exited.stderr.contains("hint: "), "{exited:?}");
+        let words = ["install-service", "--dry-run", "web", option, value, "--", "true"];
+        let exited = spawn_process(setup.command(&words)).wait();
+        assert!(exited.code == 2 && exited.stderr.contains("the journal"), "{exited:?}");
+    }
 }

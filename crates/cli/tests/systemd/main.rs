@@ -12,6 +12,7 @@ mod harness;
 mod holders;
 mod install_service;
 mod killed_supervisor;
+mod logs;
 mod machine;
 mod machine_ends;
 mod package;

@@ -47,7 +47,8 @@ impl NamedRun<'_> {
         if let Err(error) = next_program::check_program(&program) {
             return ControlReply::failed(error, None);
         }
-        if let Err(refusal) = next_program::check_line(&program, &line) {
+        let detached = self.control.info.detached;
+        if let Err(refusal) = next_program::check_line(&program, &line, detached) {
             return refusal;
         }
         let before = (workers != WorkerChoice::Keep).then_some(before);

@@ -43,6 +43,7 @@ fn foreground(args: Args, report: &mut crate::operations::detach::StartReport) -
     use crate::output::run::reporter::StderrLines;
 
     refuse(&args)?;
+    refuse_sizes_of_nothing(&args)?;
     let quiet = args.quiet;
     let mut reporter = StderrLines::new(quiet);
     let plan = plan::run_plan(args)?;
@@ -93,6 +94,31 @@ fn refuse(args: &Args) -> Result<(), Failure> {
     refuse_half_private(args)?;
     refuse_ineffective(args)?;
     refuse_one_queue(args)
+}
+
+/// Options of files that only a run in the background has.
+#[cfg(target_os = "linux")]
+fn refuse_sizes_of_nothing(args: &Args) -> Result<(), Failure> {
+    use std::env;
+
+    use sameport_supervisor::{CHECK, CHECK_DETACHED, HANDOVER_FD};
+
+    let keeping = &args.named.keeping;
+    let option = match (keeping.log_size, keeping.log_files) {
+        (Some(_), _) => "--log-size",
+        (None, Some(_)) => "--log-files",
+        (None, None) => return Ok(()),
+    };
+    let is_checked_for_one = env::var_os(CHECK).is_some_and(|it| it == CHECK_DETACHED);
+    // A run that was begun by an earlier build goes on.
+    let goes_on = HANDOVER_FD.iter().any(|name| env::var_os(name).is_some());
+    if is_checked_for_one || goes_on || crate::operations::detach::is_detached() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{option} is for --detach: no other run keeps output in files that are rotated"
+    ))
+    .hint("leave it out, or start the run in the background: --detach"))
 }
 
 /// Two rules for one address: which one applies would depend on their order.

@@ -19,6 +19,9 @@ const SETTINGS: [&str; 3] = ["user", "directory", "env"];
 /// Options about the terminal that `run` starts from, which a service does not have.
 const OF_A_TERMINAL: [&str; 2] = ["detach", "wait"];
 
+/// Options about the files of a run in the background.
+const OF_KEPT_FILES: [&str; 2] = ["log_size", "log_files"];
+
 /// The options of `run`, for a verb whose first argument is the name of the run and whose command is optional
 /// with these options.
 pub(crate) fn definition(command: clap::Command, without: &[&'static str]) -> clap::Command {
@@ -32,7 +35,7 @@ pub(crate) fn definition(command: clap::Command, without: &[&'static str]) -> cl
         .mut_arg("command", |program| {
             program.index(2).required(false).required_unless_present_any(without)
         });
-    for id in OF_A_TERMINAL {
+    for id in OF_A_TERMINAL.into_iter().chain(OF_KEPT_FILES) {
         if command.get_arguments().any(|arg| arg.get_id() == id) {
             command = command.mut_arg(id, |arg| arg.hide(true));
         }
@@ -102,6 +105,11 @@ pub(crate) fn typed_options(matches: &ArgMatches) -> Result<Vec<OsString>, Failu
         if OF_A_TERMINAL.contains(&id) {
             return Err(Failure::usage(format!("{name} is for a run without a service manager"))
                 .hint("leave it out: `systemctl start` returns when every worker is ready"));
+        }
+        if OF_KEPT_FILES.contains(&id) {
+            return Err(Failure::usage(format!("{name} is for a run in the background")).hint(
+                "leave it out: the journal keeps the output of a service, see journald.conf(5)",
+            ));
         }
         if !option.get_action().takes_values() {
             words.push(name.into());

@@ -3,6 +3,8 @@
 
 mod files;
 mod journal;
+mod journal_reader;
+mod journal_workers;
 mod model;
 mod source;
 
