@@ -83,6 +83,36 @@ fn variables_of_a_worker_that_starts_are_as_written() {
     project.down();
 }
 
+/// Each of the other options, one after another: the log writer is replaced too, and keeps no socket of the run.
+#[test]
+fn each_option_changes_without_a_lost_connection() {
+    let test = "each_option_changes_without_a_lost_connection";
+    let Some(project) = Project::new(User::Current, test) else { return };
+    let start = "[NAME]\nSERVER]\nworkers = 2\n";
+    project.write(start);
+    project.up_says("NAME: start, 2 workers");
+    let (directory, group) = (project.dir.join("app"), project.other("group"));
+    let keys = [
+        ("log-size = \"1M\"".to_owned(), "options (log-size), 2 workers replaced"),
+        ("grace = \"9s\"".to_owned(), "options (grace, log-size), 2 workers replaced"),
+        ("surge = 2".to_owned(), "options (grace, surge)"),
+        ("port = PORT".to_owned(), "options (port, surge), 2 workers replaced"),
+        (format!("group = {group:?}"), "options (group, port), 2 workers replaced"),
+        (format!("directory = {directory:?}"), "options (group, directory), 2 workers replaced"),
+        (String::new(), "upgrade (directory), 2 workers"),
+    ];
+    let edited =
+        keys.map(|(key, line)| (format!("{start}{key}\n"), format!("NAME: {line}, nothing lost")));
+    let edited: Vec<_> = edited.iter().map(|(text, line)| (&**text, &**line)).collect();
+    edits(&project, &edited);
+    // Nobody else has a socket that listens (`proc_net_tcp(5)`: 0A), once those of the former workers are closed.
+    let listening = format!(":{:04X} 00000000:0000 0A", project.port);
+    let count =
+        || std::fs::read_to_string("/proc/net/tcp").map_or(0, |it| it.matches(&listening).count());
+    assert!(eventually(|| (count() == 2).then_some(())).is_some(), "{} sockets listen", count());
+    project.down();
+}
+
 /// What was changed by hand is as it is written again.
 #[test]
 fn what_was_changed_by_hand_is_set_back() {

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use super::channel::{PipeSender, channel};
 use crate::process;
 use crate::process::signal_set::SignalSet;
+use crate::process::without_descriptors;
 
 /// Signals that are meant for the run: a log writer outlives it, and ends when the last pipe has no writer.
 const IGNORED: [i32; 9] = [
@@ -43,15 +44,19 @@ impl LogWriterProcess {
         let (pipes, theirs) = channel()?;
         let output = || if inherit { Stdio::inherit() } else { Stdio::null() };
         // The file that this process executes, also after an upgrade has replaced its path.
-        let child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg0(program_name)
             .args(arguments)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(theirs))
             .stdout(output())
-            .stderr(Stdio::null())
-            .spawn()?;
+            .stderr(Stdio::null());
+        // After an `exec`, descriptors of the run are inheritable. A listening socket that a log writer has too would
+        // get connections after its worker's end, which nobody accepts.
+        without_descriptors(&mut command);
+        let child = command.spawn()?;
         let pid = child.id().cast_signed();
         process::exempt(pid);
         Ok(Self { pid, pipes })

@@ -78,6 +78,19 @@ impl DetachedCommand {
     }
 }
 
+/// Lets a command inherit its standard input, output and error only, also where other descriptors of this process are
+/// meant for its next program.
+pub(crate) fn without_descriptors(command: &mut Command) {
+    // A filter may end the child for this call.
+    let has_close_range = permits(SandboxedCall::CloseRange).is_ok();
+    let prepare = move || {
+        close_inherited(has_close_range);
+        Ok(())
+    };
+    // SAFETY: `prepare` makes system calls only, and neither allocates nor locks.
+    unsafe { command.pre_exec(prepare) };
+}
+
 /// Gives every signal its default disposition, and blocks none. Async-signal-safe.
 fn forget_signals(nothing: &SignalSet) -> Result<(), Errno> {
     for signal in 1..=libc::SIGRTMAX() {

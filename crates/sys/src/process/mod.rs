@@ -26,6 +26,7 @@ pub(crate) mod tree;
 pub use capability::{has_cap_sys_admin, has_cap_sys_ptrace};
 pub use credentials::{Credentials, may_change_user};
 pub use descend::{Descendant, children, descendants, descendants_of, own_children};
+pub(crate) use detached::without_descriptors;
 pub use detached::{DetachedCommand, environment_of, replace_output};
 pub use environment::env_value;
 pub use executable::{FileCapability, file_capability, find_in_path};
