@@ -17,11 +17,14 @@ pub(crate) fn last_lines(directory: &Path, ordinal: u16, since: u64, most: usize
     let mut searched = 0;
     let mut wanted = |line: &[u8]| {
         searched += 1;
-        let Some(record) = Record::parse(line).filter(|_| searched <= SEARCHED) else {
-            return false;
+        if searched > SEARCHED {
+            return None;
+        }
+        let is_wanted = |record: Record<'_>| {
+            let is_since = parse_rfc3339(record.time).is_some_and(|time| time >= since);
+            record.worker() == Some(ordinal) && is_since
         };
-        let is_since = parse_rfc3339(record.time).is_some_and(|time| time >= since);
-        record.worker() == Some(ordinal) && is_since
+        Some(Record::parse(line).is_some_and(is_wanted))
     };
     let found = LogFollower::of_directory(directory).last(most, &mut wanted);
     let text = |line: &Vec<u8>| {

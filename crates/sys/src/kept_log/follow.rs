@@ -110,6 +110,7 @@ impl LogFollower {
     }
 
     /// Goes to the end, and returns the last `most` lines before it that `wanted` accepts, without their newlines.
+    /// `wanted` gets the lines from the last one on; `None` ends the search.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl LogFollower {
     pub fn last(
         &mut self,
         most: usize,
-        wanted: &mut dyn FnMut(&[u8]) -> bool,
+        wanted: &mut dyn FnMut(&[u8]) -> Option<bool>,
     ) -> io::Result<Vec<Vec<u8>>> {
         let mut files = Vec::new();
         if let Some(mut open) = self.source.current().and_then(OpenFile::new) {
@@ -129,10 +130,11 @@ impl LogFollower {
         }
         let mut found: Vec<Vec<u8>> = Vec::new();
         for file in files.iter().rev() {
-            if found.len() >= most {
+            if found.len() >= most
+                || !last_of_file(&file.file, file.position, most, wanted, &mut found)?
+            {
                 break;
             }
-            last_of_file(&file.file, file.position, most, wanted, &mut found)?;
         }
         found.reverse();
         self.open = files.pop();
@@ -236,14 +238,15 @@ fn unfinished(file: &File, end: u64) -> io::Result<u64> {
     Ok(length)
 }
 
-/// Adds the last lines of a file before `end`, the last one first, until there are `most`.
+/// Adds the last lines of a file before `end`, the last one first, until there are `most`. `false`: `wanted` has ended
+/// the search.
 fn last_of_file(
     file: &File,
     end: u64,
     most: usize,
-    wanted: &mut dyn FnMut(&[u8]) -> bool,
+    wanted: &mut dyn FnMut(&[u8]) -> Option<bool>,
     found: &mut Vec<Vec<u8>>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let mut start = end - unfinished(file, end)?;
     // The begin of the block after, which belongs to a line that begins in an earlier one.
     let mut rest: Vec<u8> = Vec::new();
@@ -263,15 +266,17 @@ fn last_of_file(
                 if found.len() >= most {
                     break;
                 }
-                if wanted(line) {
-                    found.push(line.to_vec());
+                match wanted(line) {
+                    None => return Ok(false),
+                    Some(true) => found.push(line.to_vec()),
+                    Some(false) => {}
                 }
             }
         }
         block.truncate(first);
         rest = block;
     }
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -97,7 +97,8 @@ fn the_last_lines_are_found_across_files() {
     }
     let last = |most, even: bool| {
         let mut follower = folder.follower();
-        let mut wanted = |line: &[u8]| !even || (line[line.len() - 1] - b'0').is_multiple_of(2);
+        let mut wanted =
+            |line: &[u8]| Some(!even || (line[line.len() - 1] - b'0').is_multiple_of(2));
         let lines = follower.last(most, &mut wanted).unwrap();
         // The place is the end.
         assert_eq!(read_all(&mut follower), "");
@@ -107,6 +108,14 @@ fn the_last_lines_are_found_across_files() {
     assert_eq!(last(0, false), [""; 0]);
     assert_eq!(last(99, false).len(), 30);
     assert_eq!(last(12, true)[..2], ["6", "8"]);
+    // The search ends where the caller says so, also in the middle of the files.
+    let mut looked = 0;
+    let mut wanted = |_: &[u8]| {
+        looked += 1;
+        (looked <= 15).then_some(looked > 13)
+    };
+    let lines = folder.follower().last(99, &mut wanted).unwrap();
+    assert_eq!((lines, looked), (vec![b"15".to_vec(), b"16".to_vec()], 16));
 }
 
 #[test]
@@ -115,7 +124,7 @@ fn an_unfinished_line_is_read_when_it_is_finished() {
     let path = dir.path().join("log");
     std::fs::write(&path, "one\ntw").unwrap();
     let mut follower = LogFollower::of_file(path.clone());
-    assert_eq!(follower.last(9, &mut |_| true).unwrap(), [b"one".to_vec()]);
+    assert_eq!(follower.last(9, &mut |_| Some(true)).unwrap(), [b"one".to_vec()]);
     assert_eq!(read_all(&mut follower), "");
     std::fs::write(&path, "one\ntwo\nth").unwrap();
     assert_eq!(read_all(&mut follower), "two\n");

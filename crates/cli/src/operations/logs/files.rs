@@ -127,7 +127,7 @@ fn read(
     if let Some(most) = query.last() {
         let mut is_wanted = |line: &[u8]| {
             let line = selection.parse(line);
-            selection.is_wanted(&line) && selection.is_since(&line)
+            Some(selection.is_wanted(&line) && selection.is_since(&line))
         };
         for line in follower.last(most, &mut is_wanted)? {
             if !each(LogEvent::Line(selection.parse(&line))) {
