@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 use sameport_policy::output::{LineEnding, push_record, rfc3339};
 use sameport_sys::kept_log::LogFiles;
 
+use super::LAST_OUTPUT;
+
 /// Bytes that wait for the disk.
 const LIMIT: usize = 4 * 1024 * 1024;
 
@@ -72,10 +74,11 @@ impl Shared {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Waits until `is_done`, while the thread makes progress at least every `STALL`.
+    /// Waits until `is_done`, while the thread makes progress at least every `stall`.
     fn wait_until<'a>(
         &self,
         mut queue: MutexGuard<'a, Queue>,
+        stall: Duration,
         is_done: impl Fn(&Queue) -> bool,
     ) -> (MutexGuard<'a, Queue>, bool) {
         let mut seen = (queue.progress, std::time::Instant::now());
@@ -83,7 +86,7 @@ impl Shared {
             if queue.progress != seen.0 {
                 seen = (queue.progress, std::time::Instant::now());
             }
-            let rest = STALL.saturating_sub(seen.1.elapsed());
+            let rest = stall.saturating_sub(seen.1.elapsed());
             if rest.is_zero() {
                 return (queue, false);
             }
@@ -115,7 +118,7 @@ impl Disk {
                 let has_room = has_room(&queue);
                 (queue, has_room)
             }
-            false => self.shared.wait_until(queue, has_room),
+            false => self.shared.wait_until(queue, STALL, has_room),
         };
         queue.stalled = !has_room;
         match has_room {
@@ -128,22 +131,19 @@ impl Disk {
         self.shared.changed.notify_all();
     }
 
-    /// Waits until everything is written, or until the disk takes nothing.
+    /// Waits until everything is written, or until the disk takes nothing for as long as the supervisor waits. A disk
+    /// that others keep busy is slower than [`STALL`] now and then.
     pub(super) fn settle(&self) {
         let is_idle = |queue: &Queue| queue.batches.is_empty() && !queue.writing;
-        let _ = self.shared.wait_until(self.shared.queue(), is_idle);
+        let _ = self.shared.wait_until(self.shared.queue(), LAST_OUTPUT, is_idle);
     }
 
-    /// Writes the rest, and ends the thread.
+    /// Writes the rest, and ends the thread. Waits as long as the disk takes: nobody waits for this process any more,
+    /// and its end would lose what the disk has not taken. A disk that refuses ends the thread.
     pub(super) fn finish(mut self) {
-        self.settle();
         self.shared.queue().closed = true;
         self.shared.changed.notify_all();
-        let is_idle = |queue: &Queue| queue.batches.is_empty() && !queue.writing;
-        // A disk that takes nothing keeps the thread: the process ends without it.
-        if is_idle(&self.shared.queue())
-            && let Some(thread) = self.thread.take()
-        {
+        if let Some(thread) = self.thread.take() {
             // It has panicked: nothing is left to do.
             let _ = thread.join();
         }
@@ -287,6 +287,25 @@ mod tests {
         disk.push(b"three\n".to_vec());
         assert_eq!(writes.recv().unwrap(), "three\n");
         drop(answer);
+        disk.finish();
+    }
+
+    #[test]
+    fn the_last_records_wait_for_a_slow_disk() {
+        let (disk, answer, writes) = gate();
+        disk.push(b"last\n".to_vec());
+        let slow = std::thread::spawn(move || {
+            std::thread::sleep(STALL + RETRY);
+            drop(answer);
+        });
+        disk.finish();
+        assert_eq!(writes.try_recv().as_deref(), Ok("last\n"));
+        slow.join().unwrap();
+        // A disk that refuses does not keep the process.
+        let (disk, answer, _writes) = gate();
+        answer.send(Some("full")).unwrap();
+        answer.send(Some("full")).unwrap();
+        disk.push(b"lost\n".to_vec());
         disk.finish();
     }
 
