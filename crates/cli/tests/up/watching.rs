@@ -37,6 +37,7 @@ fn a_saved_file_restarts_its_service() {
         watch.signal(libc::SIGINT);
         let end = watch.wait();
         assert_eq!(end.code, 0, "{end:?}");
+        assert!(end.stdout.contains("serving version 5"), "{end:?}");
         let status = project.sameport(&["status", &project.name]);
         assert_eq!(status.code, 1, "{status:?}");
         project.down();

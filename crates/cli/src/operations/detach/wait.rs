@@ -1,5 +1,6 @@
 //! The wait for every worker of a run that was started in the background.
 
+use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,9 @@ use crate::operations::runtime_dir::runtime_dir;
 
 /// Time limit for the last messages of a supervisor that ends.
 const LAST_MESSAGES: Duration = Duration::from_secs(10);
+
+/// Interval at which the end of a supervisor is looked for.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 /// What the threads of a wait hear.
 enum Heard {
@@ -71,6 +75,9 @@ pub(super) fn until_ready(
             progress(DetachProgress::Worker(update));
         });
         match stopped {
+            // The run ended while it was asked to.
+            Err(ClientError::SupervisorEnded(_) | ClientError::Unreachable(_))
+                if ends_by_itself(&mut child) => {}
             // The supervisor does not answer or was killed: its end is not waited for.
             Err(error) if !error.is_over() => return Err(DetachError::Client(error)),
             // A run that has ended by itself is as good.
@@ -90,6 +97,19 @@ pub(super) fn until_ready(
         Failed::NotReady(why) => DetachError::NotReady { why, goes_on: !taken_over.is_empty() },
         Failed::Client(error) => DetachError::Client(end.unwrap_or(error)),
     })
+}
+
+/// Whether a supervisor that does not take requests any more ends as one that has stopped its run, not by a signal.
+fn ends_by_itself(child: &mut Child) -> bool {
+    let until = Instant::now() + LAST_MESSAGES;
+    while Instant::now() < until {
+        match child.try_wait() {
+            Ok(None) => thread::sleep(INTERVAL),
+            Ok(Some(status)) => return status.code().is_some(),
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Why a wait ends.
