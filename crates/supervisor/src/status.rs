@@ -216,6 +216,12 @@ pub(crate) fn phase(state: WorkerState) -> WorkerPhase {
     }
 }
 
+/// Why a run that is announced as leaving is not changed, and a hint.
+pub(crate) const LEAVES: (&str, &str) = (
+    "the run leaves, as `sameport stop --announce` asked",
+    "start it again when it has stopped; `sameport stop NAME` stops it at once",
+);
+
 /// Why a request is refused, and a hint. `pids`: first processes.
 pub(crate) fn refusal(
     refusal: RequestRefusal,
@@ -230,10 +236,7 @@ pub(crate) fn refusal(
             "the run is stopping".into(),
             "start it again when it has stopped; `sameport stop --now` ends its drains",
         ),
-        RequestRefusal::Leaving => (
-            "the run leaves, as `sameport stop --announce` asked".into(),
-            "start it again when it has stopped; `sameport stop NAME` stops it at once",
-        ),
+        RequestRefusal::Leaving => (LEAVES.0.into(), LEAVES.1),
         RequestRefusal::Canary => (
             "the run has a canary".into(),
             "end it first: `sameport upgrade NAME --promote`, or `--rollback`",

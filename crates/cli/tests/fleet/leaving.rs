@@ -33,7 +33,8 @@ fn a_run_serves_on_while_it_is_announced() {
         for (verb, rest) in [("restart", &[][..]), ("scale", &["3"]), ("reexec", &[])] {
             let exited = run.try_verb(verb, rest);
             assert_eq!(exited.code, 1, "{verb}: {exited:?}");
-            assert!(exited.stderr.contains("\nhint: "), "{verb}: {exited:?}");
+            assert!(exited.stderr.contains("error: the run leaves, as "), "{verb}: {exited:?}");
+            assert!(exited.stderr.contains("\nhint: start it again when"), "{verb}: {exited:?}");
         }
         assert_eq!(run.wait_for_ready(2), before);
         stop

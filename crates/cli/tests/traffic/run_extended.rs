@@ -284,6 +284,28 @@ fn an_upgrade_and_a_takeover_lose_nothing_with_two_choices() {
     }
 }
 
+/// An upgrade of sameport may change the layout of the states.
+#[test]
+fn a_state_of_an_earlier_version_is_replaced_by_the_run() {
+    if let Some(why) = obstacle() {
+        return skip("traffic-extended-layout", why);
+    }
+    let Some(run) = named(&["-n", "2", "--policy", "least-connections"]) else {
+        return skip("traffic-extended-layout", "no python3");
+    };
+    run.wait_for_ready(2);
+    let (to, port) = (run.setup.address(), run.setup.port);
+    let [state] = &pins(port)[..] else { panic!("{:?}", pins(port)) };
+    let earlier = state.to_string_lossy().replace("/v2-", "/v1-");
+    std::fs::rename(state, earlier).unwrap();
+    while_none_is_lost(to, || run.verb("reexec", &[]));
+    assert!(eventually(|| (pins(port) == [state.clone()]).then_some(())).is_some());
+    while_none_is_lost(to, || run.verb("restart", &[]));
+    assert_policy_holds(&run, "least-connections");
+    run.stop();
+    assert!(pins(port).is_empty(), "{:?}", pins(port));
+}
+
 /// Listens, selects itself by `ret 0`, and answers with its pid.
 const INTRUDER: &str = "
 import ctypes, os, socket, struct, sys

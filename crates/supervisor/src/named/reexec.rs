@@ -20,6 +20,7 @@ use crate::handover::{
 };
 use crate::interpose::HandoverObstacle;
 use crate::next_program;
+use crate::status::LEAVES;
 
 /// Why another program cannot take the place of this one now.
 pub(super) const NOT_QUIET: &str = "not every worker is ready, or something is under way";
@@ -39,6 +40,9 @@ impl NamedRun<'_> {
         program: Option<OsString>,
         now: Duration,
     ) -> (String, Option<&'static str>) {
+        if self.lifecycle.stops_at().is_some() {
+            return (LEAVES.0.into(), Some(LEAVES.1));
+        }
         let program = next_program::program(program);
         if let Err(error) = next_program::check_program(&program) {
             return (error, Some("name the new one: sameport reexec NAME PROGRAM"));

@@ -92,8 +92,11 @@ pub(crate) fn exists(port: PortKey) -> bool {
 }
 
 fn find(port: PortKey) -> Result<Option<TrafficState>, String> {
-    let Some(key) = key(port) else { return Ok(None) };
-    TrafficState::find(key).map_err(|error| error.to_string())
+    find_state(port).map_err(|error| error.to_string())
+}
+
+fn find_state(port: PortKey) -> Result<Option<TrafficState>, TrafficError> {
+    key(port).map_or(Ok(None), TrafficState::find)
 }
 
 fn recorded(state: &TrafficState) -> Option<TrafficRecord> {
@@ -159,13 +162,37 @@ pub(crate) fn steer(
     Ok(None)
 }
 
+/// The state of the port, and whether one of another version is there instead that the run replaces: the program of an
+/// earlier build knows no new socket.
+fn find_for(order: &PortOrder<'_>) -> Result<(Option<TrafficState>, bool), String> {
+    match find_state(order.port) {
+        Err(TrafficError::OtherLayout(_)) if order.rules.is_some() => Ok((None, true)),
+        found => Ok((found.map_err(|error| error.to_string())?, false)),
+    }
+}
+
+/// Makes the state of a port. `replaces`: in the place of one of another version.
+fn install(
+    port: PortKey,
+    to: TrafficOrder<'_>,
+    prepared: Option<PreparedTraffic>,
+    replaces: bool,
+) -> Result<TrafficState, String> {
+    let key = key(port).ok_or(NO_COOKIE)?;
+    let made = match replaces {
+        true => TrafficState::install(key, to, true),
+        false => TrafficState::install_prepared(key, to, prepared),
+    };
+    made.map_err(|error| error.to_string())
+}
+
 /// `None`: another process has changed the state since it was read. `anyway`: that does not matter.
 fn try_to_steer(
     order: &PortOrder<'_>,
     prepared: &mut Option<PreparedTraffic>,
     anyway: bool,
 ) -> Result<Option<Option<String>>, String> {
-    let found = find(order.port)?;
+    let (found, is_outdated) = find_for(order)?;
     let edition = found.as_ref().map(TrafficState::edition);
     let before = found.as_ref().and_then(|state| state.record().ok()).unwrap_or_default();
     let record = TrafficRecord::read(&before);
@@ -214,7 +241,7 @@ fn try_to_steer(
             state
         }
         found => {
-            if found.is_none() && !order.replaces && is_steered(order) {
+            if found.is_none() && !is_outdated && !order.replaces && is_steered(order) {
                 return Err(STEERED.to_owned());
             }
             let same_program = held.is_some_and(|held| is_same_program(order.port, &held, &rules));
@@ -223,11 +250,7 @@ fn try_to_steer(
             let amended = found.filter(|_| same_program && replaced.is_none());
             let done = match amended {
                 Some(state) => amend(state, to, &before)?,
-                None => {
-                    let key = key(order.port).ok_or(NO_COOKIE)?;
-                    let made = TrafficState::install_prepared(key, to, prepared.take());
-                    Some(made.map_err(|error| error.to_string())?)
-                }
+                None => Some(install(order.port, to, prepared.take(), is_outdated)?),
             };
             let Some(state) = done else { return Ok(None) };
             state

@@ -148,12 +148,22 @@ fn members(runs: &[RunEntry], sockets: &[Socket], filter: &AddressFilter) -> Vec
             members.extend(traffic.members.iter().map(of));
         }
     }
-    add_kernel_counts(&mut members, sockets);
+    let supervisors: BTreeMap<i32, &str> = runs
+        .iter()
+        .filter(|run| run.user == own)
+        .filter_map(|run| Some((run.answer.as_ref().ok()?.pid, run.name.as_str())))
+        .collect();
+    add_kernel_counts(&mut members, sockets, &supervisors);
     members.retain(|it| filter.includes_port(it.protocol, it.port));
     members
 }
 
-fn add_kernel_counts(members: &mut Vec<ChosenMember>, sockets: &[Socket]) {
+/// `supervisors`: the names of runs, by pid.
+fn add_kernel_counts(
+    members: &mut Vec<ChosenMember>,
+    sockets: &[Socket],
+    supervisors: &BTreeMap<i32, &str>,
+) {
     let (Ok(keys), Ok(netns)) = (TrafficState::list(), own_cookie()) else { return };
     for key in keys.into_iter().filter(|key| key.netns == netns) {
         // A state that is removed meanwhile, or of another build, says nothing.
@@ -180,12 +190,19 @@ fn add_kernel_counts(members: &mut Vec<ChosenMember>, sockets: &[Socket]) {
                 continue;
             }
             let programs = programs.get_or_insert_with(|| programs_on(key));
-            let program = inodes.iter().find_map(|inode| programs.get(inode)).cloned();
+            let holder = inodes.iter().find_map(|inode| programs.get(inode));
+            // A socket of a worker that has ended: the supervisor empties its queue.
+            let (run, program) = match holder.map(|(pid, program)| (supervisors.get(pid), program))
+            {
+                Some((Some(run), _)) => (*run, ""),
+                Some((None, program)) => ("", program.as_str()),
+                None => ("", ""),
+            };
             let (protocol, port) = (key.protocol, key.port);
             members.push(ChosenMember {
                 protocol,
                 port,
-                labels: labels(protocol, port, "", "", &program.unwrap_or_default()),
+                labels: labels(protocol, port, run, "", program),
                 inodes,
                 chosen: Some(counted.chosen),
                 established,
@@ -194,14 +211,17 @@ fn add_kernel_counts(members: &mut Vec<ChosenMember>, sockets: &[Socket]) {
     }
 }
 
-/// The name of a process that has each socket of the port open, by inode. Costs a scan of processes, so only
+/// The pid and the name of a process that has each socket of the port open, by inode. Costs a scan of processes, so only
 /// ports that no run has are looked at.
-fn programs_on(key: TrafficKey) -> BTreeMap<u64, String> {
+fn programs_on(key: TrafficKey) -> BTreeMap<u64, (i32, String)> {
     let query = SocketQuery::only(key.protocol).on(key.port);
     let members = inspect::list_sockets(&query.in_states(StateFilter::Unconnected));
     let members = members.map(|snapshot| snapshot.members).unwrap_or_default().into_iter();
     members
-        .filter_map(|member| Some((member.socket.inode, member.processes.first()?.program.clone())))
+        .filter_map(|member| {
+            let first = member.processes.first()?;
+            Some((member.socket.inode, (first.pid, first.program.clone())))
+        })
         .collect()
 }
 
