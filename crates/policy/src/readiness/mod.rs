@@ -8,5 +8,5 @@ mod run_health;
 pub use first_start::{FirstStartFacts, FirstStartVerdict, listen_key};
 pub use http::{HttpTarget, HttpTargetError, status_of};
 pub use run_health::{
-    DownReason, RunFacts, RunHealth, RunSight, health_without_answer, run_health,
+    DownReason, RunFacts, RunHealth, RunSight, health_after, health_without_answer, run_health,
 };

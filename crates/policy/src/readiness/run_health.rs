@@ -101,6 +101,15 @@ pub fn health_without_answer(last: Option<(RunHealth, Duration)>) -> RunHealth {
     }
 }
 
+/// The health after a question to the supervisor. `last`: the health before, and how long ago the supervisor said it.
+#[must_use]
+pub fn health_after(sight: &RunSight, last: Option<(RunHealth, Duration)>) -> RunHealth {
+    match sight {
+        RunSight::Silent => health_without_answer(last),
+        sight => run_health(sight),
+    }
+}
+
 impl RunHealth {
     /// The part of its workers that is ready, in percent, rounded down, at least 1; `None` if it takes no new
     /// connections.
@@ -212,7 +221,12 @@ mod tests {
         let later = HEALTH_KEPT + Duration::from_millis(1);
         assert_eq!(health_without_answer(None), silent);
         assert_eq!(health_without_answer(Some((up.clone(), HEALTH_KEPT))), up);
-        assert_eq!(health_without_answer(Some((up, later))), silent);
+        assert_eq!(health_without_answer(Some((up.clone(), later))), silent);
+        // A question that ends without an answer sooner is none.
+        assert_eq!(health_after(&RunSight::Silent, Some((up.clone(), HEALTH_KEPT))), up);
+        assert_eq!(health_after(&RunSight::Silent, Some((up.clone(), later))), silent);
+        let ended = RunHealth::Down(DownReason::Ended);
+        assert_eq!(health_after(&RunSight::Ended, Some((up, Duration::ZERO))), ended);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sameport_policy::model::name::RunName;
-use sameport_policy::readiness::{RunHealth, health_without_answer, run_health};
+use sameport_policy::readiness::{RunHealth, RunSight, health_after, health_without_answer};
 use sameport_supervisor::control::client::Client;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -78,13 +78,20 @@ impl WatchedRun {
 
     /// Asks the supervisor. Blocks.
     fn ask(&self) {
-        let health = run_health(&run_sight(&self.runs, &self.name));
+        let sight = run_sight(&self.runs, &self.name);
         let mut known = self.known();
-        let before = known.last.replace((health.clone(), Instant::now()));
+        let last = known.last.clone();
+        let before = last.as_ref().map(|(health, _)| health.clone());
+        let health = health_after(&sight, last.map(|(health, at)| (health, at.elapsed())));
+        let is_changed = before.as_ref() != Some(&health);
+        // A health that is kept without an answer is not younger for it.
+        if is_changed || !matches!(sight, RunSight::Silent) {
+            known.last = Some((health.clone(), Instant::now()));
+        }
         known.is_asked = false;
         drop(known);
         self.answered.notify_waiters();
-        if before.is_none_or(|(before, _)| before != health) {
+        if is_changed {
             (self.report)(&self.name, &health);
         }
     }
