@@ -7,7 +7,8 @@ use clap::{Arg, ArgAction};
 use clap_complete::Shell;
 
 /// The verbs whose first argument is the name of a run.
-const OF_RUNS: &[&str] = &["restart", "stop", "status", "scale", "upgrade", "reexec"];
+const OF_RUNS: &[&str] =
+    &["restart", "stop", "status", "logs", "scale", "upgrade", "reexec", "down"];
 
 /// The verbs whose first argument is a port.
 const OF_PORTS: &[&str] = &["ls", "why", "audit", "guard", "steer", "drain", "top"];
