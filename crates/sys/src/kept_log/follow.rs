@@ -14,6 +14,9 @@ use super::directory::{LogDirectory, rotated_name};
 /// Bytes of one read.
 const BLOCK: usize = 256 * 1024;
 
+/// Looks for a file that is not empty.
+const LOOKS: usize = 10;
+
 /// A reader that remembers its place.
 #[derive(Debug)]
 pub struct LogFollower {
@@ -120,13 +123,13 @@ impl LogFollower {
         most: usize,
         wanted: &mut dyn FnMut(&[u8]) -> Option<bool>,
     ) -> io::Result<Vec<Vec<u8>>> {
-        let mut files = Vec::new();
-        if let Some(mut open) = self.source.current().and_then(OpenFile::new) {
-            open.position = open.size();
-            files = self.source.rotated();
-            files.retain(|it| it.inode != open.inode);
-            files.iter_mut().for_each(|it| it.position = it.size());
-            files.push(open);
+        let mut files = self.whole_files();
+        // A fast worker can rotate between the list and the open, so that a look finds only a file that is empty.
+        for _ in 0..LOOKS {
+            if files.iter().any(|it| it.position > 0) {
+                break;
+            }
+            files = self.whole_files();
         }
         let mut found: Vec<Vec<u8>> = Vec::new();
         for file in files.iter().rev() {
@@ -144,6 +147,21 @@ impl LogFollower {
             open.position -= unfinished(&open.file, open.position)?;
         }
         Ok(found)
+    }
+
+    /// All files, the oldest first, with their ends as places. During a rotation there is no current one.
+    fn whole_files(&self) -> Vec<OpenFile> {
+        let current = self.source.current().and_then(OpenFile::new);
+        let mut files = self.source.rotated();
+        if let Some(open) = current {
+            // It was rotated in between: those behind it are younger.
+            if let Some(place) = files.iter().position(|it| it.inode == open.inode) {
+                files.truncate(place);
+            }
+            files.push(open);
+        }
+        files.iter_mut().for_each(|it| it.position = it.size());
+        files
     }
 
     /// Whether files were removed before they were read, since the last call.
