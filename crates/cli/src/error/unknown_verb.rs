@@ -28,12 +28,16 @@ const VERBS: &[(&str, &str, &str)] = &[
     ("stop", "NAME", "ends a named run"),
     ("reexec", "NAME", "replaces the supervisor of a named run"),
     ("install-service", "NAME -- COMMAND", "writes a systemd service of a named run"),
+    ("up", "", "makes the named runs those of sameport.toml"),
+    ("down", "", "stops the named runs of sameport.toml"),
     ("steer", "PORT", "shows who gets the next connection"),
     ("drain", "PORT MEMBER", "gives a member of a port no new connections"),
+    ("agent", "--listen ADDR NAME", "answers the agent-check of HAProxy"),
     ("listen", "ADDR", "listens on an address"),
     ("dial", "ADDR", "connects to an address"),
     ("ls", "", "lists the sockets on ports and their processes"),
     ("top", "", "shows the members of ports live"),
+    ("metrics", "", "serves metrics for Prometheus"),
     ("why", "PORT", "explains who holds a port, and what would work"),
     ("audit", "", "finds programs that took a port from another"),
     ("attach", "--unit UNIT", "shares the ports of a running service"),
@@ -60,7 +64,6 @@ const MEANINGS: &[(&str, &[&str])] = &[
         "stop",
         &[
             "kill",
-            "down",
             "quit",
             "end",
             "terminate",
@@ -75,7 +78,7 @@ const MEANINGS: &[(&str, &[&str])] = &[
             "pkill",
         ],
     ),
-    ("run", &["up", "start", "exec", "launch", "serve", "spawn", "share", "wrap"]),
+    ("run", &["start", "exec", "launch", "serve", "spawn", "share", "wrap"]),
     ("restart", &["reload", "respawn", "reboot", "cycle", "roll", "hup"]),
     ("upgrade", &["deploy", "update", "replace", "rollout", "swap"]),
     (
@@ -90,6 +93,10 @@ const MEANINGS: &[(&str, &[&str])] = &[
         &["info", "stat", "stats", "state", "health", "describe", "inspect", "monitor", "runs"],
     ),
     ("logs", &["log", "journal", "output", "tail"]),
+    ("up", &["apply", "compose", "services"]),
+    ("metrics", &["prometheus", "exporter", "scrape"]),
+    ("agent", &["haproxy-agent", "agent-check"]),
+    ("install-service", &["install", "unit", "service"]),
     ("scale", &["resize", "workers", "replicas"]),
     ("top", &["htop", "watch", "live", "dashboard"]),
     ("steer", &["balance", "policy", "weight", "weights", "traffic", "route", "lb"]),
@@ -283,7 +290,8 @@ mod tests {
     #[test]
     fn every_verb_of_the_command_line_is_described() {
         let definition = crate::commands::definition_of(System::Linux);
-        let verbs: Vec<&str> = definition.get_subcommands().map(clap::Command::get_name).collect();
+        let shown = definition.get_subcommands().filter(|verb| !verb.is_hide_set());
+        let verbs: Vec<&str> = shown.map(clap::Command::get_name).collect();
         let described: Vec<&str> = VERBS.iter().map(|(verb, ..)| *verb).collect();
         assert_eq!(described, [&verbs[..], &["help"]].concat());
         for (verb, words) in MEANINGS {
@@ -305,8 +313,9 @@ mod tests {
             ("explain", "`sameport why PORT` explains"),
             ("kill web", "`sameport stop web` ends"),
             ("kill -9 web", "`sameport stop NAME` ends"),
-            ("down", "`sameport stop NAME` ends"),
-            ("up", "`sameport run -- COMMAND` starts"),
+            ("apply", "`sameport up` makes"),
+            ("install web -- ./server", "`sameport install-service web -- ./server` writes"),
+            ("prometheus", "`sameport metrics` serves"),
             ("start nginx -g x", "`sameport run -- nginx -g x` starts"),
             ("exec -- nginx", "`sameport run -- nginx` starts"),
             ("start -n 2 -- nginx", "`sameport run -n 2 -- nginx` starts"),
@@ -319,7 +328,7 @@ mod tests {
             ("promote web", "`sameport upgrade web --promote` gives a canary"),
             ("rollback", "`sameport upgrade NAME --rollback` ends a canary"),
             ("canary web 10%", "`sameport upgrade NAME --canary 10% -- COMMAND` gives"),
-            ("logs web", "`sameport status web` shows"),
+            ("tail web -f", "`sameport logs web -f` shows"),
             ("staus", "`sameport status NAME` shows"),
             ("sl", "`sameport ls` lists"),
             ("restrat web", "`sameport restart web` replaces"),

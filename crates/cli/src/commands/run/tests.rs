@@ -80,7 +80,7 @@ fn a_file_of_services_has_a_key_for_every_option() {
     use sameport_policy::services::keys::{KEYS, ServiceKey, WITHOUT_KEY};
 
     let definition = definition();
-    let options = definition.get_arguments().filter(|it| !it.is_positional() && !it.is_hide_set());
+    let options = definition.get_arguments().filter(|it| !it.is_positional());
     let names: BTreeSet<String> = options
         .filter_map(|it| it.get_long().map(str::to_owned).or(it.get_short().map(String::from)))
         .collect();
