@@ -139,6 +139,8 @@ fn the_program_of_a_connection_is_ended() {
         assert_eq!(printed.contains(wait), !closes, "{text}");
         let exited = shell(user, printed.split(", and wait").next().unwrap());
         assert_eq!(exited.code, 0, "{printed}: {exited:?}");
+        // The end that closes first gets TIME_WAIT: that is the client's only after it has ended.
+        client.wait();
         drop(kept);
         let freed = eventually(|| match closes {
             true => TcpListener::bind(own).is_ok().then_some(()),

@@ -86,6 +86,15 @@ impl Balancer {
         })
     }
 
+    /// Waits until this is the last word of a machine's agent.
+    pub(crate) fn wait_for_agent(&self, machine: u8, said: &str) -> Result<(), String> {
+        let row = format!("m{machine}");
+        wait(&format!("the agent of {row} says {said:?}"), || {
+            let found = self.figure(&row, "last_agt")?;
+            (found == said).then_some(()).ok_or(found)
+        })
+    }
+
     /// Waits until the weight of a machine is this.
     pub(crate) fn wait_for_weight(&self, machine: u8, weight: &str) -> Result<(), String> {
         let row = format!("m{machine}");
