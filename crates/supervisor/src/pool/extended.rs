@@ -124,6 +124,21 @@ impl Steering {
         }
     }
 
+    /// The next program of each group of the port takes the place of the state's. Between a detached program and the
+    /// next one the kernel's hash would select members that leave, whose queues nobody reads any more.
+    pub(super) fn replaces_extended(&mut self, slots: &Slots, port: PortKey) {
+        self.traffic.released.insert(port);
+        let of_port = slots.held.addresses().into_iter().filter(|it| PortKey::of(it) == port);
+        self.programs.extend(of_port.cloned());
+    }
+
+    /// Removes the state of a port, whose programs select no more.
+    pub(super) fn forget_extended(&mut self, port: PortKey) -> bool {
+        let is_removed = extended::remove(port, &[]).is_ok();
+        self.traffic.released.remove(&port);
+        is_removed
+    }
+
     /// Removes the state of a port. The kernel's hash selects until the next program.
     pub(super) fn release_extended(&mut self, slots: &Slots, port: PortKey) -> bool {
         let of_port = slots.held.addresses().into_iter().filter(|it| PortKey::of(it) == port);

@@ -52,11 +52,17 @@ impl SocketPool {
         let rules = rules.filter(|rules| rules.policy != TrafficPolicy::Hash);
         let mut state = self.state();
         let PoolState { slots, steering, .. } = &mut *state;
-        if rules.is_none() && steering.is_extended(port) {
-            steering.release_extended(slots, port);
-        }
+        let ends = rules.is_none() && steering.is_extended(port);
         steering.traffic.set_rules(port, rules);
-        state.steer_port(port)
+        if ends {
+            steering.replaces_extended(slots, port);
+        }
+        let failures = state.steer_port(port);
+        match ends && !state.steering.forget_extended(port) {
+            // The state is there, and selects again.
+            true => state.steer_port(port),
+            false => failures,
+        }
     }
 
     /// Gives workers nothing new on a port, or gives them new connections again.
