@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::fixture::Project;
 use crate::harness::load::{Client, while_served};
-use crate::harness::{User, spawn_process};
+use crate::harness::{User, eventually, spawn_process};
 
 /// A new version that crashes, options that cannot hold, a file with an error: the old workers serve on, with
 /// the old options, and another service is changed all the same.
@@ -84,6 +84,8 @@ fn a_run_by_hand_is_adopted_on_request() {
     let words = ["run", "--name", &project.name, "--", "python3", &server, &port];
     let by_hand = spawn_process(project.command(&words));
     project.wait_for_answer(" 1");
+    let is_ready = eventually(|| (!project.pids(&project.name).0.is_empty()).then_some(()));
+    assert!(is_ready.is_some(), "{}", project.status(&project.name));
     project.write("[NAME]\nSERVER]\n");
     let refused = project.sameport(&["up"]);
     assert_eq!(refused.code, 1, "{refused:?}");
