@@ -1,6 +1,8 @@
 //! The operations of the verbs, one file each. Nothing here prints or exits.
 
 #[cfg(target_os = "linux")]
+mod accept_loop;
+#[cfg(target_os = "linux")]
 pub(crate) mod agent;
 #[cfg(target_os = "linux")]
 pub(crate) mod attach;

@@ -6,7 +6,6 @@ mod watched_run;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::client::Client;
@@ -16,11 +15,7 @@ use tokio::task::JoinSet;
 pub(crate) use watched_run::HealthReport;
 use watched_run::WatchedRun;
 
-/// Connections at once. The usual limit of descriptors is 1,024, and each question to a supervisor needs some.
-const CONNECTIONS: usize = 512;
-
-/// The pause after an `accept` that failed for lack of descriptors or memory.
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::operations::accept_loop::{CONNECTIONS, accept_all};
 
 /// Answers on these sockets until the process ends.
 ///
@@ -56,21 +51,15 @@ async fn accept(
     runs: Arc<[Arc<WatchedRun>]>,
     permits: Arc<Semaphore>,
 ) {
-    loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let runs = Arc::clone(&runs);
-                // Among many connections, none gets time for what it may still say.
-                let is_hasty = permits.available_permits() < CONNECTIONS / 2;
-                tokio::spawn(async move {
-                    client::answer(stream, &runs, is_hasty).await;
-                    drop(permit);
-                });
-            }
-            // The peer reset the connection while it waited in the queue.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
-    }
+    let free = Arc::clone(&permits);
+    accept_all(listener, permits, |stream, permit| {
+        let runs = Arc::clone(&runs);
+        // Among many connections, none gets time for what it may still say.
+        let is_hasty = free.available_permits() < CONNECTIONS / 2;
+        tokio::spawn(async move {
+            client::answer(stream, &runs, is_hasty).await;
+            drop(permit);
+        });
+    })
+    .await;
 }

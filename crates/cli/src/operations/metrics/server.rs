@@ -25,9 +25,7 @@ use super::collect::Exporter;
 use super::endpoint::Endpoint;
 use super::exposition;
 use super::flight::Flight;
-
-/// The most connections at once. Others wait in the accept queue.
-const CONNECTIONS: usize = 512;
+use crate::operations::accept_loop::{CONNECTIONS, StreamListener, accept_all};
 
 /// The time for the header of a request.
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
@@ -37,9 +35,6 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// The largest header, in bytes.
 const LARGEST_HEADER: usize = 16 * 1024;
-
-/// The pause after `accept` has failed, most often for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 
 const PATHS: &str = "/metrics\n/healthz\n/readyz\n/readyz?run=NAME&user=USER&min=WORKERS\n";
 
@@ -77,45 +72,29 @@ pub(crate) fn serve(exporter: Exporter, endpoint: Endpoint) -> io::Result<Infall
                 for listener in all {
                     listener.set_nonblocking(true)?;
                     let listener = tokio::net::TcpListener::from_std(listener)?;
-                    tokio::spawn(accept_tcp(listener, shared.clone(), slots.clone()));
+                    spawn_accept(listener, &shared, &slots);
                 }
             }
             Endpoint::Unix(listener, _) => {
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::UnixListener::from_std(listener)?;
-                tokio::spawn(accept_unix(listener, shared.clone(), slots.clone()));
+                spawn_accept(listener, &shared, &slots);
             }
         }
         std::future::pending().await
     })
 }
 
-async fn accept_tcp(
-    listener: tokio::net::TcpListener,
-    shared: Arc<MetricsService>,
-    slots: Arc<Semaphore>,
-) {
-    loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(serve_one(stream, shared.clone(), slot))),
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
-    }
-}
-
-async fn accept_unix(
-    listener: tokio::net::UnixListener,
-    shared: Arc<MetricsService>,
-    slots: Arc<Semaphore>,
-) {
-    loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(serve_one(stream, shared.clone(), slot))),
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
-    }
+fn spawn_accept<L>(listener: L, shared: &Arc<MetricsService>, slots: &Arc<Semaphore>)
+where
+    L: StreamListener + Send + Sync + 'static,
+    L::Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let shared = shared.clone();
+    let serve = move |stream, slot| {
+        tokio::spawn(serve_one(stream, shared.clone(), slot));
+    };
+    tokio::spawn(accept_all(listener, slots.clone(), serve));
 }
 
 /// Serves one request.
