@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::fixture::{Agent, run, start_again};
+use crate::fixture::{Agent, run};
 use crate::harness::named_run::RunSetup;
 use crate::harness::{User, kill, spawn_process};
 
@@ -33,14 +33,14 @@ fn a_run_that_is_gone_is_down_and_up_again_when_it_is_back() {
     let name = setup.name.clone();
     let agent = Agent::start(&setup, &[&name]);
     assert_eq!(agent.ask(""), "down #no such run\n");
-    let run = start_again(setup, &["-n", "2"]);
+    let run = setup.controlled_run(&["-n", "2"]);
     run.wait_for_ready(2);
     agent.wait_for("", ALL_READY);
     run.verb("stop", &[]);
     agent.wait_for("", "down #the run has ended\n");
     let setup = run.setup;
     drop(run.supervisor);
-    let run = start_again(setup, &["-n", "2"]);
+    let run = setup.controlled_run(&["-n", "2"]);
     agent.wait_for("", ALL_READY);
     let stderr = agent.process.stderr();
     for line in ["down: no such run", "up, 2 of 2 workers ready", "down: the run has ended"] {

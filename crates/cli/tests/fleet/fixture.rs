@@ -4,9 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::harness::named_run::{NamedRun, RunSetup};
-use crate::harness::{
-    Process, SOCKET_TIMEOUT, User, c_program, eventually, free_port, spawn_process,
-};
+use crate::harness::{Process, SOCKET_TIMEOUT, User, eventually, free_port, spawn_process};
 
 /// A running agent.
 pub(crate) struct Agent {
@@ -50,20 +48,5 @@ impl Agent {
 
 /// A run of a server that answers with its pid, and that files in the directory of the run control.
 pub(crate) fn run(options: &[&str]) -> NamedRun {
-    let setup = RunSetup::new(User::Current);
-    let command = server(&setup);
-    setup.run(options, &command)
-}
-
-/// The command of [`run`].
-pub(crate) fn server(setup: &RunSetup) -> Vec<String> {
-    let program = c_program("named_ready", &[]);
-    let words = [program.to_str(), Some("{port}"), setup.dir.to_str()];
-    words.into_iter().flatten().map(str::to_owned).collect()
-}
-
-/// Starts the run again after its end.
-pub(crate) fn start_again(setup: RunSetup, options: &[&str]) -> NamedRun {
-    let command = server(&setup);
-    setup.run(options, &command)
+    RunSetup::new(User::Current).controlled_run(options)
 }

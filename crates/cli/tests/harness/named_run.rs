@@ -41,6 +41,19 @@ impl RunSetup {
         Self { user, name: format!("run-{port}"), port, dir }
     }
 
+    /// The command of a server that answers with its pid, and that files in the directory of the run control.
+    pub(crate) fn controlled_command(&self) -> Vec<String> {
+        let program = c_program("named_ready", &[]);
+        let words = [program.to_str(), Some("{port}"), self.dir.to_str()];
+        words.into_iter().flatten().map(str::to_owned).collect()
+    }
+
+    /// A run of this server.
+    pub(crate) fn controlled_run(self, options: &[&str]) -> NamedRun {
+        let command = self.controlled_command();
+        self.run(options, &command)
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use crate::exporter::{Exporter, run, series, server};
+use crate::exporter::{Exporter, run, series};
 use crate::harness::named_run::RunSetup;
 use crate::harness::{User, eventually, kill};
 
@@ -47,7 +47,7 @@ fn ends_restarts_and_changes_survive_reexec_and_takeover() {
     exporter.wait_for(&starts, 5.0);
     // Another supervisor takes the workers over, and replaces them.
     run.supervisor.signal(libc::SIGKILL);
-    let command = server(&run.setup);
+    let command = run.setup.controlled_command();
     let words = run.setup.run_command(&["-n", "2"], &command);
     let supervisor = crate::harness::spawn_process(words);
     exporter.wait_for(&starts, 7.0);
@@ -85,7 +85,7 @@ fn connections_that_the_end_of_a_drain_cuts_are_counted() {
 fn refused_joins_are_counted() {
     let setup = RunSetup::new(User::Current);
     let holder = std::net::TcpListener::bind(setup.address()).unwrap();
-    let command = server(&setup);
+    let command = setup.controlled_command();
     let run = setup.run(&[], &command);
     let name = run.setup.name.clone();
     let exporter = Exporter::start(&run.setup, &["--run", &name, "--no-audit"]);

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::harness::named_run::{NamedRun, RunSetup};
-use crate::harness::{Process, SOCKET_TIMEOUT, User, c_program, eventually, spawn_process};
+use crate::harness::{Process, SOCKET_TIMEOUT, User, eventually, spawn_process};
 
 /// An exporter in the runtime directory of a run.
 pub(crate) struct Exporter {
@@ -89,16 +89,7 @@ pub(crate) fn value(text: &str, series: &str) -> Option<f64> {
 
 /// A run of a server that answers with its pid, and keeps a connection open until the client has sent a request.
 pub(crate) fn run(options: &[&str]) -> NamedRun {
-    let setup = RunSetup::new(User::Current);
-    let command = server(&setup);
-    setup.run(options, &command)
-}
-
-/// The command of [`run`].
-pub(crate) fn server(setup: &RunSetup) -> Vec<String> {
-    let program = c_program("named_ready", &[]);
-    let words = [program.to_str(), Some("{port}"), setup.dir.to_str()];
-    words.into_iter().flatten().map(str::to_owned).collect()
+    RunSetup::new(User::Current).controlled_run(options)
 }
 
 /// `NAME{run="…",user="…"` of a run, and further labels.

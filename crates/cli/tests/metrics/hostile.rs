@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::exporter::{Exporter, Reply, run, series, server};
+use crate::exporter::{Exporter, Reply, run, series};
 use crate::harness::named_run::RunSetup;
 use crate::harness::{SOCKET_TIMEOUT, User, kill, spawn_process};
 
@@ -124,7 +124,7 @@ fn a_thousand_scrapes_at_once_are_served_by_few_collections() {
 #[test]
 fn names_cannot_break_the_format() {
     let setup = RunSetup::new(User::Current);
-    let mut command = server(&setup);
+    let mut command = setup.controlled_command();
     command.push("a\"b\\c\n# TYPE x counter\nx 1".to_owned());
     let run = setup.run(&[], &command);
     run.wait_for_ready(1);

@@ -23,7 +23,7 @@ fn a_run_is_ready_when_its_workers_are() {
     let exporter = Exporter::start(&setup, &["--run", &name, "--no-audit"]);
     assert_eq!(exporter.get("/healthz").status, 200);
     wait_for(&exporter, "/readyz", 503, &format!("{name}: there is no such run\n"));
-    let command = crate::exporter::server(&setup);
+    let command = setup.controlled_command();
     let options = ["-n", "2", "--surge", "0", "--ready", "http:/healthz", "--ready-timeout", "1h"];
     let run = setup.run(&options, &command);
     wait_for(&exporter, "/readyz", 200, &format!("{name}: ready, 2 of 2 workers\n"));

@@ -7,11 +7,7 @@ use crate::harness::{User, c_program, eventually, in_test_dir, kill, spawn_proce
 
 /// A named run of a server that the files of a directory control.
 fn controlled_run(user: User, options: &[&str]) -> NamedRun {
-    let setup = RunSetup::new(user);
-    let program = c_program("named_ready", &[]);
-    let command = [program.to_str(), Some("{port}"), setup.dir.to_str()];
-    let command: Vec<String> = command.into_iter().flatten().map(str::to_owned).collect();
-    setup.run(options, &command)
+    RunSetup::new(user).controlled_run(options)
 }
 
 fn write_control(run: &NamedRun, what: &str, text: &str) {
