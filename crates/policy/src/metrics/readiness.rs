@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::readiness::RunFacts;
+
 /// A run, as far as it is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunReadiness {
@@ -9,10 +11,8 @@ pub struct RunReadiness {
     pub name: String,
     /// Its user.
     pub user: String,
-    /// Number of ready workers, and configured number of workers; why there is no answer.
-    pub state: Result<(usize, u16), String>,
-    /// Whether it is announced as leaving.
-    pub leaving: bool,
+    /// What its supervisor says; why there is no answer.
+    pub facts: Result<RunFacts, String>,
 }
 
 /// What a client asks for.
@@ -58,17 +58,17 @@ pub fn readiness(runs: &[RunReadiness], query: &ReadinessQuery) -> (bool, String
     };
     let (mut all_ready, mut text) = (true, String::new());
     for run in runs.iter().filter(is_asked_for) {
-        let (is_ready, words) = match &run.state {
+        let (is_ready, words) = match &run.facts {
             Err(why) => (false, why.clone()),
-            Ok((ready, workers)) => {
-                let wanted = query.min.map_or(*workers, |min| min.min(*workers));
-                let is_enough = *ready >= usize::from(wanted);
-                let word = match (run.leaving, is_enough) {
+            Ok(RunFacts { wanted: workers, ready, leaving }) => {
+                let enough = query.min.map_or(*workers, |min| min.min(*workers));
+                let is_enough = *ready >= enough;
+                let word = match (leaving, is_enough) {
                     (true, _) => "leaving",
                     (false, true) => "ready",
                     (false, false) => "not ready",
                 };
-                (is_enough && !run.leaving, format!("{word}, {ready} of {workers} workers"))
+                (is_enough && !leaving, format!("{word}, {ready} of {workers} workers"))
             }
         };
         all_ready &= is_ready;

@@ -8,6 +8,7 @@ use sameport_addr::{Address, Protocol};
 use super::*;
 use crate::bind::verdict::SharedPort;
 use crate::model::{Socket, SocketState};
+use crate::readiness::RunFacts;
 
 #[test]
 fn names_follow_the_conventions() {
@@ -166,14 +167,14 @@ fn totals_never_shrink_while_the_key_is_there() {
 
 #[test]
 fn ready_is_a_run_with_enough_ready_workers() {
-    let run = |name: &str, ready, workers| RunReadiness {
+    let run = |name: &str, ready, wanted| RunReadiness {
         name: name.to_owned(),
         user: "root".to_owned(),
-        state: Ok((ready, workers)),
-        leaving: false,
+        facts: Ok(RunFacts { wanted, ready, leaving: false }),
     };
-    let gone = RunReadiness { state: Err("it has ended".to_owned()), ..run("api", 0, 0) };
-    let leaving = RunReadiness { leaving: true, ..run("web", 2, 2) };
+    let gone = RunReadiness { facts: Err("it has ended".to_owned()), ..run("api", 0, 0) };
+    let facts = RunFacts { wanted: 2, ready: 2, leaving: true };
+    let leaving = RunReadiness { facts: Ok(facts), ..run("web", 2, 2) };
     let of =
         |run: Option<&str>, min| ReadinessQuery { run: run.map(str::to_owned), min, user: None };
     for (runs, query, is_ready, text) in [

@@ -119,12 +119,10 @@ fn ask_replaced(client: &Client, runs: &mut [RunEntry]) {
 
 /// Whether a run is ready.
 pub(super) fn readiness(run: &RunEntry) -> RunReadiness {
-    let facts = run.answer.as_ref().map(|status| run_facts(status));
     RunReadiness {
         name: run.name.to_string(),
         user: run.user.clone(),
-        leaving: facts.as_ref().is_ok_and(|facts| facts.leaving),
-        state: facts.map(|facts| (facts.ready.into(), facts.wanted)).map_err(why),
+        facts: run.answer.as_ref().map(|status| run_facts(status)).map_err(why),
     }
 }
 
