@@ -53,6 +53,7 @@ mod stopping {
     use crate::error::{Failure, VerbResult, client_failure, lock_failure, not_of_file};
     use crate::operations::runtime_dir::runtime_dir;
     use crate::operations::up;
+    use crate::output::text::pid_remark;
     use crate::output::up::service_json;
     use crate::output::{stderr, stdout};
 
@@ -63,7 +64,7 @@ mod stopping {
         let origin = up::identity(&file_of(args.file));
         let client = Client::new(runtime_dir());
         let mut waits = |pid: Option<i32>| {
-            let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            let pid = pid_remark(pid);
             stderr::print(&format!("a `sameport up` of this file{pid} goes first"));
         };
         let lock = up::lock(&origin, OTHER, &mut waits);

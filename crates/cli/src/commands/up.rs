@@ -104,7 +104,7 @@ mod changing {
     use crate::operations::watch::{WatchEvent, WatchOrder};
     use crate::operations::{services, watch};
     use crate::output::run::worker_change::colored_sentence;
-    use crate::output::text::printable;
+    use crate::output::text::{pid_remark, printable};
     use crate::output::up::{done_line, planned_line, service_json};
     use crate::output::{stderr, stdout};
 
@@ -167,7 +167,7 @@ mod changing {
             return Ok(ExitCode::SUCCESS);
         }
         let mut waits = |pid: Option<i32>| {
-            let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            let pid = pid_remark(pid);
             stderr::print(&format!("another `sameport up` of this file{pid} goes first"));
         };
         let lock = up::lock(&change.context.origin, OTHER, &mut waits);
@@ -241,7 +241,7 @@ mod changing {
         }
 
         fn may_adopt(&self, plan: &ServiceSteps) -> bool {
-            let pid = plan.seen.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            let pid = pid_remark(plan.seen.pid);
             let name = &plan.spec.name;
             let question = format!("{name}: runs{pid}, started by hand. Take it over? [y/N]");
             !self.args.json && stderr::ask(&[question])

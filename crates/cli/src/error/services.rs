@@ -13,7 +13,7 @@ use super::{ExitKind, Failure};
 use crate::operations::up::{RunOwner, ServiceRun, StepError};
 use crate::operations::watch::WatchError;
 use crate::output::shell;
-use crate::output::text::sentence_list;
+use crate::output::text::{pid_remark, sentence_list};
 
 /// Names in one message.
 const LISTED: usize = 8;
@@ -38,7 +38,7 @@ pub(crate) fn step_failure(name: &RunName, error: &StepError) -> Failure {
 
 /// A run that `up` of this file does not change.
 pub(crate) fn service_obstacle(name: &RunName, seen: &ServiceRun) -> Failure {
-    let pid = seen.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let pid = pid_remark(seen.pid);
     match &seen.owner {
         RunOwner::File(file) => {
             let file = file.display().to_string();
@@ -86,7 +86,7 @@ pub(crate) fn not_of_file(name: &RunName, file: &Path, names: &[RunName]) -> Fai
 pub(crate) fn lock_failure(error: &ClaimError) -> Failure {
     match error {
         ClaimError::InUse(pid) => {
-            let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            let pid = pid_remark(*pid);
             Failure::failed(format!("another `sameport up` of this file{pid} is not done"))
                 .hint("try again when it has ended")
         }

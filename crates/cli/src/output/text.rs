@@ -93,6 +93,11 @@ pub(crate) fn quotable(text: &str) -> String {
     shorten(&text.escape_debug().to_string())
 }
 
+/// ` (pid 4711)` behind the name of a program or run, if the pid is known.
+pub(crate) fn pid_remark(pid: Option<i32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
 /// A list in a sentence: `a, b and 3 more`.
 pub(crate) fn sentence_list<T: Display>(
     items: impl IntoIterator<Item = T>,

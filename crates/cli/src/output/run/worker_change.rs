@@ -5,7 +5,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 
-use crate::output::text::{printable, seconds_rounded_up};
+use crate::output::text::{pid_remark, printable, seconds_rounded_up};
 
 /// `worker 2 (pid 33) drains, 12 connections open, 3 in hand`.
 pub(crate) fn sentence(change: &WorkerUpdate) -> String {
@@ -24,7 +24,7 @@ pub(crate) fn colored_sentence(change: &WorkerUpdate) -> String {
 }
 
 fn phrase(change: &WorkerUpdate, style: Style) -> String {
-    let process = change.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let process = pid_remark(change.pid);
     let starts_again = match change.next_start {
         Some(_) => format!("starts again{}", pause(change.at, change.next_start)),
         None => "starts again later".to_owned(),
